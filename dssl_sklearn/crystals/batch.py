@@ -1,0 +1,81 @@
+"""Several crystal graphs as one set of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class CrystalBatch:
+    """A batch of crystal graphs; the field names are torch-geometric's where it has one.
+
+    Attributes
+    ----------
+    numbers : Tensor of shape (n_sites,), int64
+        Atomic numbers; 0 stands for a masked site.
+    positions : Tensor of shape (n_sites, 3), float
+        Cartesian coordinates in angstrom.
+    lattice : Tensor of shape (n_crystals, 3, 3), float
+        Lattice vectors as rows, in angstrom.
+    batch : Tensor of shape (n_sites,), int64
+        Crystal of each site, ascending.
+    edge_index : Tensor of shape (2, n_edges), int64
+        Row 0 the neighbor (source), row 1 the center (target) of each edge; sorted by row 1.
+    edge_shift : Tensor of shape (n_edges, 3), float
+        Periodic image of the source, in lattice vectors.
+    edge_distance : Tensor of shape (n_edges,), float
+        Length of each edge in angstrom.
+    n_crystals : int
+        Number of crystals (torch-geometric's ``num_graphs``).
+    site_properties : mapping of str to Tensor of shape (n_sites,)
+        Per-site targets, NaN where unknown.
+    """
+
+    numbers: Tensor
+    positions: Tensor
+    lattice: Tensor
+    batch: Tensor
+    edge_index: Tensor
+    edge_shift: Tensor
+    edge_distance: Tensor
+    n_crystals: int
+    site_properties: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        # The training loop weighs a batch by its length.
+        return self.n_crystals
+
+    @property
+    def n_sites(self) -> int:
+        """Number of sites of all crystals together."""
+        return self.numbers.shape[0]
+
+    def to(self, *args: Any, **kwargs: Any) -> CrystalBatch:  # noqa: ANN401 - same as Tensor.to
+        """Move to a device or cast the floating-point fields, with the arguments of ``Tensor.to``."""
+        casts_dtype = any(isinstance(a, torch.dtype) for a in (*args, *kwargs.values()))
+
+        def move(value: Tensor) -> Tensor:
+            if casts_dtype and not value.is_floating_point():
+                return value
+            return value.to(*args, **kwargs)
+
+        moved: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Tensor):
+                moved[f.name] = move(value)
+        moved["site_properties"] = {k: move(v) for k, v in self.site_properties.items()}
+        return replace(self, **moved)
+
+    def edge_vectors(self) -> Tensor:
+        """Vectors from target to source of shape (n_edges, 3), from positions, lattice and images."""
+        source, target = self.edge_index
+        offset = torch.bmm(self.edge_shift.unsqueeze(1), self.lattice[self.batch[target]]).squeeze(
+            1
+        )
+        return self.positions[source] + offset - self.positions[target]

@@ -1,0 +1,59 @@
+"""Errors and warnings of the library: one base class, each with the builtin parent a caller expects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class DSSLError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class InvalidStructureError(DSSLError, ValueError):
+    """Some crystals handed in cannot be used.
+
+    Parameters
+    ----------
+    reasons : mapping of int to str
+        Position in the input -> what is wrong there and what to do.
+    n_structures : int
+        Length of the input.
+
+    Attributes
+    ----------
+    reasons : dict of int to str
+        All offenders, not only the first.
+    """
+
+    def __init__(self, reasons: Mapping[int, str], n_structures: int) -> None:
+        self.reasons = dict(reasons)
+        self.n_structures = n_structures
+        lines = [f"  structure {index}: {reason}" for index, reason in sorted(self.reasons.items())]
+        super().__init__(
+            f"X has {len(self.reasons)} unusable structure(s) of {n_structures}:\n"
+            + "\n".join(lines)
+        )
+
+    def __reduce__(self) -> tuple[type[InvalidStructureError], tuple[dict[int, str], int]]:
+        # Exceptions are pickled by their args; worker processes must hand this one back whole.
+        return type(self), (self.reasons, self.n_structures)
+
+
+class InvalidInputError(DSSLError, ValueError):
+    """An argument other than a single structure has an unusable value."""
+
+
+class DatasetError(DSSLError, ValueError):
+    """A data file is missing, truncated or not of the expected form."""
+
+
+class WeightsError(DSSLError, ValueError):
+    """A file of weights is missing, damaged, or of another kind or version."""
+
+
+class MissingDependencyError(DSSLError, ImportError):
+    """An optional package is needed for what was asked."""
+
+
+class IsolatedSiteWarning(UserWarning):
+    """Some sites have no neighbor within the cutoff; it was widened for them."""
