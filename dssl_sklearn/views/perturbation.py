@@ -23,6 +23,16 @@ def _distances(vectors: Tensor) -> Tensor:
     return vectors.square().sum(-1).clamp_min(_TINY).sqrt()
 
 
+def _row_times_matrix(rows: Tensor, matrices: Tensor) -> Tensor:
+    """Multiply rows (..., 3) with matrices (..., 3, 3) in full precision.
+
+    Matrix products may run in TF32 or, under autocast, in half precision, which is off by 0.01
+    angstrom in a common cell.
+    """
+    x, y, z = rows.unsqueeze(-1).unbind(-2)
+    return x * matrices[..., 0, :] + y * matrices[..., 1, :] + z * matrices[..., 2, :]
+
+
 def move_sites(
     batch: CrystalBatch,
     size: float,
@@ -90,6 +100,7 @@ def strain_lattice(batch: CrystalBatch, size: float, generator: torch.Generator)
     upper = noise.triu() * size
     strain = upper + upper.triu(1).transpose(1, 2)
     deform = torch.eye(3, dtype=lattice.dtype, device=lattice.device) + strain
-    positions = torch.bmm(batch.positions.unsqueeze(1), deform[batch.batch]).squeeze(1)
-    strained = replace(batch, lattice=lattice @ deform, positions=positions)
+    positions = _row_times_matrix(batch.positions, deform[batch.batch])
+    strained_lattice = _row_times_matrix(lattice, deform.unsqueeze(1))
+    strained = replace(batch, lattice=strained_lattice, positions=positions)
     return replace(strained, edge_distance=_distances(strained.edge_vectors()))

@@ -6,8 +6,8 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -170,7 +170,8 @@ def stack_views(views: Sequence[CrystalBatch]) -> CrystalBatch:
     )
 
 
-def _check_range(name: str, value: float, upper: float = math.inf) -> None:
-    if not (isinstance(value, Real) and math.isfinite(value) and 0 <= value <= upper):
+def _check_range(name: str, value: object, upper: float = math.inf) -> None:
+    usable = isinstance(value, int | float | np.integer | np.floating) and 0 <= value <= upper
+    if not usable or value == math.inf:
         allowed = "a finite number >= 0" if upper == math.inf else f"between 0 and {upper:g}"
         raise InvalidInputError(f"{name} must be {allowed}, got {value!r}")
