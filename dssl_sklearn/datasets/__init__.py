@@ -1,0 +1,12 @@
+"""Data sets that ship with the package."""
+from dssl_sklearn.datasets.dielectric import load_dielectric
+from dssl_sklearn.datasets.elasticity import load_elasticity
+from dssl_sklearn.datasets.formation_energy import load_formation_energy
+from dssl_sklearn.datasets.piezoelectricity import load_piezoelectricity
+
+__all__ = [
+    "load_dielectric",
+    "load_elasticity",
+    "load_formation_energy",
+    "load_piezoelectricity",
+]
