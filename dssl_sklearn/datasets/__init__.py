@@ -1,10 +1,14 @@
-"""Data sets that ship with the package."""
+"""Data sets that ship with the package, and matbench's."""
+
 from dssl_sklearn.datasets.dielectric import load_dielectric
 from dssl_sklearn.datasets.elasticity import load_elasticity
 from dssl_sklearn.datasets.formation_energy import load_formation_energy
+from dssl_sklearn.datasets.matbench import fetch_matbench, get_data_home
 from dssl_sklearn.datasets.piezoelectricity import load_piezoelectricity
 
 __all__ = [
+    "fetch_matbench",
+    "get_data_home",
     "load_dielectric",
     "load_elasticity",
     "load_formation_energy",
