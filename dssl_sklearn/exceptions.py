@@ -1,4 +1,4 @@
-"""Errors and warnings of the library: one base class, each with the builtin parent a caller expects."""
+"""Errors and warnings: one base class, each with the builtin parent that a caller expects."""
 
 from __future__ import annotations
 
@@ -57,3 +57,7 @@ class MissingDependencyError(DSSLError, ImportError):
 
 class IsolatedSiteWarning(UserWarning):
     """Some sites have no neighbor within the cutoff; it was widened for them."""
+
+
+class TrainingError(DSSLError, RuntimeError):
+    """Training cannot go on, for example because the loss is no longer a number."""

@@ -56,7 +56,7 @@ class CrystalBatch:
         return self.numbers.shape[0]
 
     def to(self, *args: Any, **kwargs: Any) -> CrystalBatch:  # noqa: ANN401 - same as Tensor.to
-        """Move to a device or cast the floating-point fields, with the arguments of ``Tensor.to``."""
+        """Move to a device, or cast the floating-point fields; arguments as of ``Tensor.to``."""
         casts_dtype = any(isinstance(a, torch.dtype) for a in (*args, *kwargs.values()))
 
         def move(value: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class CrystalBatch:
         return replace(self, **moved)
 
     def edge_vectors(self) -> Tensor:
-        """Vectors from target to source of shape (n_edges, 3), from positions, lattice and images."""
+        """Vectors from target to source, shape (n_edges, 3), from positions and images."""
         source, target = self.edge_index
         offset = torch.bmm(self.edge_shift.unsqueeze(1), self.lattice[self.batch[target]]).squeeze(
             1

@@ -1,4 +1,4 @@
-"""From what a user hands in to graphs: door, cache, neighbor search, in one or several processes."""
+"""From what a user hands in to graphs: door, cache, neighbor search, in several processes."""
 
 from __future__ import annotations
 
@@ -93,11 +93,14 @@ class GraphBuilder:
         # corpus of arrays, are read once, and keeping their graphs as objects would cost memory.
         cache = self.use_cache and isinstance(items, list | tuple)
         if effective_n_jobs(self.n_jobs) == 1 or len(starts) == 1:
-            parts = [self._build_chunk(items, start, as_dataset, cache) for start in starts]
+            parts = [
+                self._build_chunk(items, start, as_dataset=as_dataset, cache=cache)
+                for start in starts
+            ]
         else:
             # What a worker process caches is lost to this one.
             parts = Parallel(n_jobs=self.n_jobs)(
-                delayed(_build_slice)(self, items[start : start + _CHUNK], as_dataset)
+                delayed(_build_slice)(self, items[start : start + _CHUNK], as_dataset=as_dataset)
                 for start in starts
             )
             for start, part in zip(starts, parts, strict=True):
@@ -107,12 +110,12 @@ class GraphBuilder:
         return parts
 
     def _build_chunk(
-        self, items: Sequence[Any], start: int, as_dataset: bool, cache: bool
+        self, items: Sequence[Any], start: int, *, as_dataset: bool, cache: bool
     ) -> _Part:
         part = _Part()
         for index in range(start, min(start + _CHUNK, len(items))):
             try:
-                graph, isolated = self._build_one(items[index], cache)
+                graph, isolated = self._build_one(items[index], cache=cache)
             except UnusableCrystalError as error:
                 part.reasons[index] = str(error)
                 continue
@@ -124,7 +127,7 @@ class GraphBuilder:
             part.graphs = []
         return part
 
-    def _build_one(self, item: Any, cache: bool) -> tuple[CrystalGraph, bool]:  # noqa: ANN401
+    def _build_one(self, item: Any, *, cache: bool) -> tuple[CrystalGraph, bool]:  # noqa: ANN401
         if isinstance(item, CrystalGraph):
             if not self._fits(item):
                 raise UnusableCrystalError(
@@ -155,8 +158,8 @@ class GraphBuilder:
             )
 
 
-def _build_slice(builder: GraphBuilder, items: Sequence[Any], as_dataset: bool) -> _Part:
-    return builder._build_chunk(items, 0, as_dataset, cache=False)  # noqa: SLF001
+def _build_slice(builder: GraphBuilder, items: Sequence[Any], *, as_dataset: bool) -> _Part:
+    return builder._build_chunk(items, 0, as_dataset=as_dataset, cache=False)  # noqa: SLF001
 
 
 def _report(parts: Sequence[_Part], n_structures: int) -> None:

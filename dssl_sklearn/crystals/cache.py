@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
+from typing import Any
+
+from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 
@@ -13,7 +16,7 @@ MAX_BYTES = 256 * 2**20
 
 
 def content_key(crystal: Crystal, cutoff: float, max_neighbors: int) -> bytes:
-    """Fingerprint of everything a graph depends on: two equal crystals share it, ids do not count."""
+    """Fingerprint of all that a graph depends on: equal crystals share it, ids do not count."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(f"{cutoff!r},{max_neighbors!r},{len(crystal)}".encode())
     digest.update(crystal.numbers.tobytes())
@@ -69,7 +72,7 @@ class GraphCache:
 
 def _n_bytes(graph: CrystalGraph) -> int:
     crystal = graph.crystal
-    arrays = (
+    arrays: tuple[NDArray[Any], ...] = (
         graph.source,
         graph.target,
         graph.shift,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class GraphDataset:
-    """Graphs of one set of crystals; crystal ``i`` owns ``site_ptr[i]:site_ptr[i + 1]`` of the sites.
+    """Graphs of one set of crystals; crystal ``i`` owns sites ``site_ptr[i]:site_ptr[i + 1]``.
 
     Behaves as a sequence of `CrystalGraph`. Coordinates are wrapped into the cell, so that float32
     keeps its precision wherever the user's coordinates lay.
@@ -231,4 +231,5 @@ def _narrow(values: NDArray[np.integer]) -> NDArray[np.integer]:
 def _ranges(start: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
     """Concatenated ``arange(start[i], start[i] + count[i])``."""
     end = np.cumsum(count)
-    return np.arange(end[-1]) + np.repeat(start - (end - count), count)
+    offsets: NDArray[np.int64] = np.repeat(start - (end - count), count)
+    return np.arange(end[-1]) + offsets

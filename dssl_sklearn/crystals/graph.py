@@ -1,4 +1,4 @@
-"""The two records that everything else is made from: a crystal and its periodic graph (numpy only)."""
+"""The two records that all else is made from: a crystal and its periodic graph (numpy only)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Crystal:
 
         return Structure(
             self.lattice,
-            self.numbers,
+            self.numbers.tolist(),
             self.frac_coords,
             site_properties={k: list(v) for k, v in self.site_properties.items()},
         )

@@ -1,4 +1,4 @@
-"""The one door for structures: whatever a user may hand in, checked, explained, made plain arrays."""
+"""The one door for structures: whatever a user may hand in, checked and made plain arrays."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 from dssl_sklearn.exceptions import InvalidInputError
-
-#: Heaviest element with tabulated features (lawrencium).
-MAX_ATOMIC_NUMBER = 103
 
 #: Volume of the cell over the product of its edge lengths below which the cell counts as flat.
 _FLAT_CELL = 1e-6
@@ -81,8 +79,8 @@ def _pandas_column(X: Any, name: str) -> list[Any]:  # noqa: ANN401
         return list(X)
     if X.shape[1] != 1:
         raise InvalidInputError(
-            f"{name} is a DataFrame of {X.shape[1]} columns {list(map(str, X.columns))[:8]}, expected "
-            f"one column of crystals; select it, as in {name}[['structure']]."
+            f"{name} is a DataFrame of {X.shape[1]} columns {list(map(str, X.columns))[:8]}, "
+            f"expected one column of crystals; select it, as in {name}[['structure']]."
         )
     return list(X.iloc[:, 0])
 
@@ -101,7 +99,7 @@ def _array_items(X: NDArray[Any], name: str) -> list[Any]:
     if X.ndim == 1 or (X.ndim == 2 and X.shape[1] == 1):
         return list(X.ravel())
     raise InvalidInputError(
-        f"{name} is an array of shape {X.shape}, expected one crystal per row: shape (n_structures,)."
+        f"{name} is an array of shape {X.shape}, expected one crystal per row: (n_structures,)."
     )
 
 
@@ -148,7 +146,7 @@ def _load_file(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
         raise UnusableCrystalError(f"no such file: {os.fspath(path)!r}")
     try:
         return Structure.from_file(os.fspath(path))
-    except Exception as error:  # noqa: BLE001 - parsers of foreign text fail in many ways
+    except Exception as error:
         raise UnusableCrystalError(
             f"cannot read {os.fspath(path)!r}: {_first_line(error)}"
         ) from error
@@ -163,7 +161,7 @@ def _load_dict(record: Mapping[str, Any]) -> Any:  # noqa: ANN401
         )
     try:
         return Structure.from_dict(dict(record))
-    except Exception as error:  # noqa: BLE001 - foreign records fail in many ways
+    except Exception as error:
         raise UnusableCrystalError(f"not a valid structure dict: {_first_line(error)}") from error
 
 

@@ -16,7 +16,7 @@ MIN_DISTANCE = 0.1
 _SKEWED_CELL = 0.1
 #: Factor by which the search radius grows for sites that still lack neighbors.
 _GROWTH = 1.3
-#: The library bins space into cubes of the radius; an almost empty cell must not ask for more of them.
+#: The library bins space into cubes of the radius; an almost empty cell must not ask for more.
 _MAX_BINS = 1e5
 
 _Edges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
@@ -77,7 +77,7 @@ def build_graph(crystal: Crystal, cutoff: float, max_neighbors: int) -> tuple[Cr
 def _compact_cell(
     lattice: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Lattice to search in and the integer matrix that gives it: ``compact = transform @ lattice``."""
+    """Lattice to search in, and the integer matrix with ``compact = transform @ lattice``."""
     if abs(np.linalg.det(lattice)) >= _SKEWED_CELL * np.linalg.norm(lattice, axis=1).prod():
         return lattice, np.eye(3, dtype=np.int64)
     from pymatgen.core import Lattice
@@ -135,7 +135,7 @@ def _search(
     lattice: NDArray[np.float64],
     radius: float,
 ) -> _Edges:
-    """All neighbors within a radius: center, neighbor, image and distance, sorted by center, distance."""
+    """Center, neighbor, image and distance of all pairs in reach, by center, then distance."""
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
     center, neighbor, image, distance = find_points_in_spheres(
@@ -190,7 +190,7 @@ def _trim(
     last = np.where(n_kept > 0, start + n_kept - 1, 0)
     farthest = distance[last] if len(distance) else np.zeros(n_sites)
     complete = (n_kept >= max_neighbors) & (farthest + SHELL_TOLERANCE <= radius)
-    return tuple(part[keep] for part in edges), complete  # type: ignore[return-value]
+    return tuple(part[keep] for part in edges), complete
 
 
 def _merge(
