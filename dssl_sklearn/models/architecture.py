@@ -1,0 +1,80 @@
+"""Description of an encoder that can be written down, compared and built again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from dssl_sklearn.exceptions import WeightsError
+from dssl_sklearn.models.backbone import make_backbone
+from dssl_sklearn.models.encoder import CrystalEncoder
+from dssl_sklearn.models.readout import make_readout
+
+#: Edge length in angstrom and neighbors per site where nothing else is asked for (the paper's).
+DEFAULT_CUTOFF = 8.0
+DEFAULT_MAX_NEIGHBORS = 12
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything that fixes the shape of an encoder and of the graphs it reads.
+
+    Parameters
+    ----------
+    backbone : str or nn.Module
+        Name of a backbone, or a module that follows the contract of `Backbone`.
+    backbone_params : mapping, default={}
+        Arguments of a backbone given by name.
+    readout : str or nn.Module, default="mean"
+        Name of a readout, or a module that follows the contract of `Readout`.
+    readout_params : mapping, default={}
+        Arguments of a readout given by name.
+    cutoff : float, default=8.0
+        Largest edge length in angstrom.
+    max_neighbors : int, default=12
+        Neighbors per site before completion of the last shell.
+    """
+
+    backbone: str | nn.Module
+    backbone_params: Mapping[str, Any] = field(default_factory=dict)
+    readout: str | nn.Module = "mean"
+    readout_params: Mapping[str, Any] = field(default_factory=dict)
+    cutoff: float = DEFAULT_CUTOFF
+    max_neighbors: int = DEFAULT_MAX_NEIGHBORS
+
+    def build(self) -> CrystalEncoder:
+        """Make the encoder with fresh weights from torch's global generator."""
+        params = dict(self.backbone_params)
+        if isinstance(self.backbone, str):
+            # The distance expansion of the library's backbones spans the graph's edges.
+            params.setdefault("cutoff", self.cutoff)
+        backbone = make_backbone(self.backbone, **params)
+        readout = make_readout(self.readout, int(backbone.width), **self.readout_params)
+        return CrystalEncoder(backbone, readout)
+
+    def to_config(self) -> dict[str, Any]:
+        """Values for JSON.
+
+        Raises
+        ------
+        WeightsError
+            If a module was handed in: a file of weights cannot hold its code.
+        """
+        for name in ("backbone", "readout"):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise WeightsError(
+                    f"{name} is a module of class {type(value).__name__}, whose code a file of "
+                    "weights cannot hold; pickle the estimator (joblib.dump) instead"
+                )
+        return {
+            "backbone": self.backbone,
+            "backbone_params": dict(self.backbone_params),
+            "readout": self.readout,
+            "readout_params": dict(self.readout_params),
+            "cutoff": self.cutoff,
+            "max_neighbors": self.max_neighbors,
+        }

@@ -1,0 +1,143 @@
+"""Callbacks of our own beside skorch's: term averages, effective rank, progress."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from dssl_sklearn.exceptions import TrainingError
+from dssl_sklearn.objectives.diagnostics import effective_rank
+from dssl_sklearn.training.nets import EncodedBatch
+
+#: skorch's own batch records, averaged by skorch.
+_SKORCH_KEYS = {"train_loss", "valid_loss", "train_batch_size", "valid_batch_size"}
+#: Embeddings kept for the effective rank: enough to estimate it, few enough to be cheap.
+_MAX_EMBEDDINGS = 1024
+
+
+class TermLog(Callback):
+    """Average every loss term and metric of the epoch, weighted by the crystals of each batch."""
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Record the averages under the names of the terms."""
+        batches = net.history[-1]["batches"]
+        names = {name for batch in batches for name in batch} - _SKORCH_KEYS
+        names = {name for name in names if name.startswith(("train_", "valid_"))}
+        for name in sorted(names):
+            size = f"{name.split('_', 1)[0]}_batch_size"
+            # A term is NaN where a batch had nothing to say on it, such as no known target.
+            rows = [
+                (batch[name], batch[size])
+                for batch in batches
+                if name in batch and not math.isnan(batch[name])
+            ]
+            total = sum(weight for _, weight in rows)
+            mean = sum(v * w for v, w in rows) / total if total else math.nan
+            net.history.record(name, mean)
+
+
+class FiniteLoss(Callback):
+    """Stop training when the loss is no longer a number."""
+
+    def on_batch_end(
+        self,
+        net: NeuralNet,
+        batch: Any = None,  # noqa: ANN401
+        training: bool = False,  # noqa: FBT001, FBT002 - skorch's signature
+        loss: Tensor | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Raise if the loss is NaN or infinite."""
+        value = net.history[-1, "batches", -1].get("train_loss" if training else "valid_loss", 0.0)
+        if not math.isfinite(value):
+            terms = {k: v for k, v in net.history[-1, "batches", -1].items() if k.endswith("_loss")}
+            raise TrainingError(
+                f"the loss became {value} in epoch {len(net.history)} (terms {terms}); lower `lr` "
+                f"(now {net.lr}) or look for outliers in the targets"
+            )
+
+
+class EmbeddingRank(Callback):
+    """Effective rank of the embeddings of the first view, of validation where there is one.
+
+    A rank near 1 says that pretraining made all crystals alike (collapse).
+    """
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Forget the embeddings of the last epoch."""
+        self.embeddings_: dict[bool, list[Tensor]] = {True: [], False: []}
+
+    def on_batch_end(
+        self,
+        net: NeuralNet,
+        batch: Any = None,  # noqa: ANN401
+        training: bool = False,  # noqa: FBT001, FBT002 - skorch's signature
+        y_pred: EncodedBatch | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Keep some embeddings."""
+        kept = self.embeddings_[training]
+        if y_pred is not None and sum(map(len, kept)) < _MAX_EMBEDDINGS:
+            kept.append(next(iter(y_pred.views.values())).crystals.detach())
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Record the effective rank."""
+        kept = self.embeddings_[False] or self.embeddings_[True]
+        if kept:
+            net.history.record("effective_rank", effective_rank(torch.cat(kept)))
+        self.embeddings_ = {True: [], False: []}
+
+
+class Progress(Callback):
+    """One bar over all epochs that moves with every batch and shows the losses.
+
+    Parameters
+    ----------
+    description : str
+        What is being trained.
+    """
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Open the bar."""
+        self.bar_ = tqdm(
+            total=net.max_epochs,
+            desc=self.description,
+            unit="epoch",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} epochs "
+            "[{elapsed}<{remaining}{postfix}]",
+        )
+        self.n_done_ = 0
+
+    def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, **kwargs: Any) -> None:  # noqa: ANN401
+        """Learn how many batches an epoch has."""
+        self.n_batches_ = max(1, -(-len(dataset_train) // net.batch_size))
+
+    def on_batch_end(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:  # noqa: ANN401, FBT001, FBT002
+        """Move the bar by one batch, short of the end of the epoch."""
+        if training and self.bar_.n + 1 / self.n_batches_ < self.n_done_ + 1:
+            self.bar_.update(1 / self.n_batches_)
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Complete the epoch and show its losses."""
+        self.n_done_ += 1
+        self.bar_.update(self.n_done_ - self.bar_.n)
+        last = net.history[-1]
+        shown = {name: last[name] for name in ("train_loss", "valid_loss") if name in last}
+        self.bar_.set_postfix({name: f"{value:.4f}" for name, value in shown.items()})
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Close the bar."""
+        self.bar_.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A bar holds the terminal's stream and cannot travel to another process.
+        return {k: v for k, v in self.__dict__.items() if k != "bar_"}

@@ -1,0 +1,45 @@
+"""Embeddings from a trained encoder, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dssl_sklearn.crystals.dataset import GraphDataset
+from dssl_sklearn.models.encoder import CrystalEncoder
+from dssl_sklearn.training.data import EdgeBudgetSampler
+
+
+def encode(
+    encoder: CrystalEncoder, graphs: GraphDataset, batch_size: int, device: str
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]:
+    """Embed crystals in order without gradients.
+
+    Parameters
+    ----------
+    encoder : CrystalEncoder
+        On the device; switched to evaluation mode.
+    graphs : GraphDataset
+        Crystals.
+    batch_size : int
+        Mean number of crystals in a batch.
+    device : str
+        Where to compute.
+
+    Yields
+    ------
+    ndarray of shape (n_sites, site_width)
+        Site embeddings of one batch.
+    ndarray of shape (n_crystals, crystal_width)
+        Crystal embeddings of one batch.
+    ndarray of shape (n_crystals,)
+        Sites of each crystal of the batch.
+    """
+    encoder.eval()
+    for indices in EdgeBudgetSampler(graphs.n_edges, batch_size, shuffle=False):
+        with torch.inference_mode():
+            sites, crystals = encoder(graphs.batch(indices).to(device))
+        yield sites.float().cpu().numpy(), crystals.float().cpu().numpy(), graphs.n_sites[indices]

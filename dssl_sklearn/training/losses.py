@@ -1,0 +1,62 @@
+"""Losses of fine-tuning, with weights and missing targets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+RegressionLoss = Literal["mae", "mse", "huber"]
+
+_ELEMENTWISE = {
+    "mae": F.l1_loss,
+    "mse": F.mse_loss,
+    "huber": F.smooth_l1_loss,
+}
+
+
+class TargetLoss(nn.Module):
+    """Mean loss over the known entries of several standardized targets.
+
+    Parameters
+    ----------
+    loss : {"mae", "mse", "huber"}
+        Loss of one entry; "huber" is quadratic below one standard deviation, linear above.
+    """
+
+    def __init__(self, loss: RegressionLoss) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, prediction: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        """Compute the loss.
+
+        Parameters
+        ----------
+        prediction, y : Tensor of shape (n_crystals, n_targets)
+            Standardized; NaN in `y` marks a missing entry.
+        weight : Tensor of shape (n_crystals,)
+            Sample weights.
+
+        Returns
+        -------
+        Tensor of shape ()
+            Weighted mean, 0 if nothing is known.
+        """
+        known = ~y.isnan()
+        # Missing entries get the prediction itself as target: no loss and no gradient, never NaN.
+        filled = torch.where(known, y, prediction.detach())
+        losses = _ELEMENTWISE[self.loss](prediction, filled, reduction="none")
+        weights = weight[:, None] * known
+        return (losses * weights).sum() / weights.sum().clamp_min(torch.finfo(y.dtype).tiny)
+
+
+class ClassLoss(nn.Module):
+    """Weighted mean cross entropy."""
+
+    def forward(self, prediction: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        """Compute the loss from logits (n_crystals, n_classes) and class indices (n_crystals,)."""
+        losses = F.cross_entropy(prediction, y, reduction="none")
+        return (losses * weight).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)

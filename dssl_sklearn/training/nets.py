@@ -1,0 +1,159 @@
+"""The skorch nets: only seams are overridden, the training loop is skorch's for every task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dssl_sklearn.crystals.batch import CrystalBatch
+from dssl_sklearn.objectives.base import EncodedView
+from dssl_sklearn.training.data import Batch, CrystalDataset, EdgeBudgetSampler, edge_counts
+from dssl_sklearn.views.view import ViewSpec, draw_views, stack_views
+
+#: Seed of the views that validation and scoring look at, the same in every epoch.
+_VALIDATION_SEED = 20_240_311
+
+
+def _as_is(batch: Batch) -> Batch:
+    """Collate nothing: the data set cuts whole batches."""
+    return batch
+
+
+class CrystalNet(NeuralNet):
+    """What pretraining and fine-tuning share: batches of crystals and repeatable randomness.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As for ``skorch.NeuralNet``.
+    seed : int, default=0
+        All that is random in epoch ``e`` (order, views, dropout) follows from ``(seed, e)``, so
+        that a run which goes on from epoch ``e`` repeats an uninterrupted one.
+    """
+
+    def __init__(self, *args: Any, seed: int = 0, **kwargs: Any) -> None:  # noqa: ANN401
+        self.seed = seed
+        super().__init__(*args, **kwargs)
+
+    def get_dataset(self, X: CrystalDataset, y: object = None) -> CrystalDataset:
+        """Take the data set as it is (skorch would index a list of structures as columns)."""
+        return X
+
+    def get_iterator(self, dataset: Dataset[Batch], training: bool = False) -> DataLoader[Batch]:  # noqa: FBT001, FBT002 - skorch's signature
+        """Loader of batches with a bounded number of edges."""
+        kwargs = self.get_params_for("iterator_train" if training else "iterator_valid")
+        batch_size = kwargs.pop("batch_size", self.batch_size)
+        sampler = EdgeBudgetSampler(edge_counts(dataset), batch_size, shuffle=training)
+        loader = self.iterator_train if training else self.iterator_valid
+        return loader(dataset, batch_sampler=sampler, collate_fn=_as_is, **kwargs)  # type: ignore[no-any-return]
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Seed the epoch."""
+        super().on_epoch_begin(net, **kwargs)
+        torch.manual_seed((self.seed + 0x9E3779B97F4A7C15 * len(self.history)) % 2**63)
+
+    def infer(self, x: CrystalBatch, **fit_params: Any) -> Any:  # noqa: ANN401
+        """Run the network on one batch."""
+        return self.module_(x.to(self.device))
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedBatch:
+    """A clean batch and its encoded views (output of the pretraining network).
+
+    Attributes
+    ----------
+    clean : CrystalBatch
+        Crystals as they are.
+    views : mapping of ViewSpec to EncodedView
+        What the network made of each view.
+    """
+
+    clean: CrystalBatch
+    views: Mapping[ViewSpec, EncodedView]
+
+
+class PretextNet(CrystalNet):
+    """Net for pretraining: draws the views of each batch anew and sums the objectives.
+
+    The module is a `CrystalEncoder`, the criterion a `WeightedObjectives` that holds the heads, so
+    that skorch's one optimizer trains both.
+    """
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Seed the views: new ones for training, the same ones for validation."""
+        super().on_epoch_begin(net, **kwargs)
+        self.seed_views(torch.initial_seed())
+
+    def seed_views(self, train_seed: int) -> None:
+        """Set the generators of views, on the device."""
+        self.train_generator_ = torch.Generator(self.device).manual_seed(train_seed)
+        self.valid_generator_ = torch.Generator(self.device).manual_seed(_VALIDATION_SEED)
+
+    def infer(self, x: CrystalBatch, **fit_params: Any) -> EncodedBatch:  # noqa: ANN401
+        """Draw views, run the network once on all of them, and take its output apart."""
+        clean = x.to(self.device)
+        generator = self.train_generator_ if self.module_.training else self.valid_generator_
+        views = draw_views(clean, self.criterion_.specs, generator)
+        sites, crystals = self.module_(stack_views([view.batch for view in views.values()]))
+        parts = zip(sites.split(clean.n_sites), crystals.split(clean.n_crystals), strict=True)
+        return EncodedBatch(
+            clean,
+            {
+                spec: EncodedView(view, *part)
+                for (spec, view), part in zip(views.items(), parts, strict=True)
+            },
+        )
+
+    def get_loss(
+        self,
+        y_pred: EncodedBatch,
+        y_true: object,
+        X: CrystalBatch | None = None,
+        training: bool = False,  # noqa: FBT001, FBT002 - skorch's signature
+    ) -> Tensor:
+        """Weighted sum of the objectives; every term goes into the history."""
+        total, terms = self.criterion_(y_pred.views, y_pred.clean)
+        prefix = "train" if training else "valid"
+        for name, value in terms.items():
+            self.history.record_batch(f"{prefix}_{name}", float(value))
+        return total  # type: ignore[no-any-return]
+
+    def pretext_loss(self, dataset: CrystalDataset) -> float:
+        """Mean loss of the objectives on crystals, with the views of validation."""
+        self.seed_views(0)
+        self.history.new_epoch()
+        total, n_crystals = 0.0, 0
+        for batch in self.get_iterator(dataset, training=False):
+            self.history.new_batch()
+            loss = float(self.validation_step(batch)["loss"])
+            total += loss * len(batch[0])
+            n_crystals += len(batch[0])
+        del self.history[-1]
+        return total / n_crystals
+
+    def __getstate__(self) -> dict[str, Any]:
+        # torch's generators cannot be pickled; every epoch makes new ones.
+        state = super().__getstate__()
+        return {k: v for k, v in state.items() if not k.endswith("_generator_")}
+
+
+class PropertyNet(CrystalNet):
+    """Net for fine-tuning: the module is a `PropertyModel`, the criterion a `TargetLoss`."""
+
+    def get_loss(
+        self,
+        y_pred: Tensor,
+        y_true: Mapping[str, Tensor],
+        X: CrystalBatch | None = None,
+        training: bool = False,  # noqa: FBT001, FBT002 - skorch's signature
+    ) -> Tensor:
+        """Weighted loss over the targets that are known."""
+        targets = {name: value.to(self.device) for name, value in y_true.items()}
+        return self.criterion_(y_pred, **targets)  # type: ignore[no-any-return]
