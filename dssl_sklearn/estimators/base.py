@@ -1,0 +1,294 @@
+"""What pretrainer and predictors share: parameters, cloning, seeds, the skorch net."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self, TypeVar
+
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from skorch.callbacks import EarlyStopping
+from torch import nn
+
+from dssl_sklearn.crystals.builder import GraphBuilder
+from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.models.architecture import (
+    DEFAULT_CUTOFF,
+    DEFAULT_MAX_NEIGHBORS,
+    Architecture,
+)
+from dssl_sklearn.training.callbacks import FiniteLoss, Progress, TermLog
+from dssl_sklearn.training.data import HoldOut
+from dssl_sklearn.training.schedules import make_schedule
+
+_Recipe = TypeVar("_Recipe")
+
+#: Prefixes of skorch's nested parameters, which `set_params` passes on to the net.
+_NET_PREFIXES = (
+    "module__",
+    "criterion__",
+    "optimizer__",
+    "iterator_train__",
+    "iterator_valid__",
+    "callbacks__",
+)
+
+
+class CrystalEstimator(BaseEstimator):
+    """Base of the estimators that train a network on crystals."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "recipe": [StrOptions({"default", "paper"})],
+        "pretrained": [str, os.PathLike, BaseEstimator, None],
+        "backbone": [str, nn.Module, None],
+        "backbone_params": [dict, None],
+        "readout": [str, nn.Module, None],
+        "cutoff": [Interval(Real, 0, None, closed="neither"), None],
+        "max_neighbors": [Interval(Integral, 1, None, closed="left"), None],
+        "max_epochs": [Interval(Integral, 0, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "lr": [Interval(Real, 0, None, closed="neither"), None],
+        "weight_decay": [Interval(Real, 0, None, closed="left"), None],
+        "schedule": [StrOptions({"cosine", "plateau", "constant"}), None],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "callbacks": [list, tuple, None],
+        "net_params": [dict, None],
+    }
+
+    # What the subclasses' constructors store and this base reads.
+    pretrained: Any
+    backbone: Any
+    backbone_params: dict[str, Any] | None
+    cutoff: float | None
+    max_neighbors: int | None
+    validation_fraction: float
+    early_stopping: bool
+    n_iter_no_change: int
+    device: str
+    n_jobs: int | None
+    random_state: Any
+    verbose: int
+    callbacks: Any
+    net_params: dict[str, Any] | None
+    # What fitting adds.
+    net_: Any
+    architecture_: Architecture
+    history_: Any
+
+    #: Parameters that copies share instead of copying them (large, and never changed).
+    _shared_params: ClassVar[tuple[str, ...]] = ()
+
+    # ---- scikit-learn's protocol -----------------------------------------------------------
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002
+        """Get the parameters, with those of a nested estimator and of the net.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Also give ``pretrained__...`` and the skorch parameters in `net_params`.
+
+        Returns
+        -------
+        dict
+            Names and values.
+        """
+        params: dict[str, Any] = super().get_params(deep=deep)
+        if deep:
+            params.update(self.net_params or {})
+        return params
+
+    def set_params(self, **params: Any) -> Self:  # noqa: ANN401
+        """Set parameters by name.
+
+        Beside scikit-learn's syntax, skorch's works: names that begin with ``module__``,
+        ``criterion__``, ``optimizer__``, ``iterator_train__``, ``iterator_valid__`` or
+        ``callbacks__`` go to the net (they are kept in `net_params`).
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self
+            This estimator.
+
+        Raises
+        ------
+        InvalidInputError
+            If a nested parameter of a fitted `pretrained` is set, which would change nothing.
+        """
+        of_net = {k: params.pop(k) for k in list(params) if k.startswith(_NET_PREFIXES)}
+        pretrained = params.get("pretrained", self.pretrained)
+        nested = [name for name in params if name.startswith("pretrained__")]
+        if nested and is_fitted_pretrainer(pretrained):
+            raise InvalidInputError(
+                f"{nested[0]!r} cannot be set: `pretrained` is fitted, its parameters would change "
+                "nothing; give an unfitted one (sklearn.base.clone) to have it trained anew."
+            )
+        super().set_params(**params)
+        if of_net:
+            self.net_params = {**(self.net_params or {}), **of_net}
+        return self
+
+    def __sklearn_clone__(self) -> Self:
+        """Copy unfitted; a fitted `pretrained` stays fitted and shares its tensors."""
+        shared = set(self._shared_params)
+        params = self.get_params(deep=False)
+        copies = {
+            name: value if name in shared else clone(value, safe=False)
+            for name, value in params.items()
+            if name != "pretrained"
+        }
+        pretrained = self.pretrained
+        copies["pretrained"] = (
+            copy.copy(pretrained)
+            if is_fitted_pretrainer(pretrained)
+            else clone(pretrained, safe=False)
+        )
+        new = type(self)(**copies)
+        for name in ("_metadata_request", "_sklearn_output_config"):
+            if name in self.__dict__:
+                setattr(new, name, copy.deepcopy(self.__dict__[name]))
+        return new
+
+    def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - sklearn.utils.Tags moved between versions
+        """Say that the input is no table: crystals, not rows of numbers."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.allow_nan = False
+        tags.no_validation = False
+        return tags
+
+    @property
+    def history(self) -> Any:  # noqa: ANN401 - skorch's History
+        """History of the training, as of a skorch net (same as `history_`)."""
+        return self.history_
+
+    # ---- for the subclasses ----------------------------------------------------------------
+
+    def _with_recipe(self, recipe: _Recipe) -> _Recipe:
+        """Take the recipe's value for every argument that is None."""
+        names = {f.name for f in fields(recipe)}  # type: ignore[arg-type]
+        given = {k: v for k, v in self.get_params(deep=False).items() if v is not None}
+        return replace(recipe, **{k: given[k] for k in names & set(given)})  # type: ignore[type-var]
+
+    def _architecture(self, recipe: Any) -> Architecture:  # noqa: ANN401
+        """Architecture of a network from scratch."""
+        # Arguments of the recipe's backbone are meaningless for another one.
+        params = recipe.backbone_params
+        if self.backbone is not None and self.backbone_params is None:
+            params = {}
+        return Architecture(
+            backbone=recipe.backbone,
+            backbone_params=params,
+            readout=recipe.readout,
+            cutoff=DEFAULT_CUTOFF if self.cutoff is None else float(self.cutoff),
+            max_neighbors=DEFAULT_MAX_NEIGHBORS
+            if self.max_neighbors is None
+            else int(self.max_neighbors),
+        )
+
+    def _inherit_architecture(self, pretrained: Architecture) -> Architecture:
+        """Architecture of pretrained weights, after a check that no argument contradicts it."""
+        for name in ("backbone", "backbone_params", "cutoff", "max_neighbors"):
+            wanted, found = getattr(self, name), getattr(pretrained, name)
+            if wanted is not None and wanted != found:
+                raise InvalidInputError(
+                    f"{name}={wanted!r} contradicts the pretrained weights, which were trained "
+                    f"with {found!r}; leave it at None, or set it on the pretrainer."
+                )
+        return pretrained
+
+    def _builder(self, architecture: Architecture, **kwargs: Any) -> GraphBuilder:  # noqa: ANN401
+        return GraphBuilder(
+            architecture.cutoff, architecture.max_neighbors, n_jobs=self.n_jobs, **kwargs
+        )
+
+    def _draw_seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _resolve_device(self) -> str:
+        if self.device != "auto":
+            return str(self.device)
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def _net_kwargs(self, recipe: Any, n_crystals: int, seed: int) -> dict[str, Any]:  # noqa: ANN401
+        """Arguments of the skorch net that both kinds of training share."""
+        fraction = self._held_out_fraction()
+        hold_out = HoldOut(fraction, seed)
+        n_batches = -(-(n_crystals - hold_out.n_valid(n_crystals)) // recipe.batch_size)
+        callbacks: list[Any] = [("terms", TermLog()), ("finite_loss", FiniteLoss())]
+        schedule = make_schedule(recipe.schedule, n_batches * recipe.max_epochs)
+        if schedule is not None:
+            callbacks.append(("schedule", schedule))
+        if self.early_stopping:
+            stop = EarlyStopping(patience=self.n_iter_no_change, load_best=True, sink=_silent)
+            callbacks.append(("early_stopping", stop))
+        # A copy: skorch initializes the instances, and fit must not change its parameters.
+        callbacks += clone(list(self.callbacks or []), safe=False)
+        if self.verbose:
+            callbacks.append(("progress", Progress(type(self).__name__)))
+        return {
+            "optimizer": torch.optim.AdamW,
+            "optimizer__weight_decay": recipe.weight_decay,
+            "lr": recipe.lr,
+            "max_epochs": recipe.max_epochs,
+            "batch_size": recipe.batch_size,
+            "train_split": hold_out if fraction else None,
+            "callbacks": callbacks,
+            "device": self._resolve_device(),
+            "seed": seed,
+            "verbose": max(0, int(self.verbose) - 1),
+        }
+
+    def _held_out_fraction(self) -> float:
+        """Share of the crystals for validation, 0 for none."""
+        return float(self.validation_fraction)
+
+
+def _silent(*_: Any) -> None:  # noqa: ANN401
+    """Swallow what skorch would print."""
+
+
+def is_fitted_pretrainer(pretrained: object) -> bool:
+    """Whether this is an estimator that holds trained weights."""
+    return isinstance(pretrained, BaseEstimator) and hasattr(pretrained, "net_")
+
+
+@contextmanager
+def seeded(seed: int, device: str) -> Iterator[None]:
+    """Seed torch inside the block and give the user's random state back afterwards."""
+    devices = [torch.device(device)] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def jsonable(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the parameters that JSON can hold."""
+    plain = (str, int, float, bool, type(None))
+
+    def holds(value: Any) -> bool:  # noqa: ANN401
+        if isinstance(value, list | tuple):
+            return all(map(holds, value))
+        if isinstance(value, Mapping):
+            return all(isinstance(k, str) and holds(v) for k, v in value.items())
+        return isinstance(value, plain)
+
+    return {name: value for name, value in params.items() if holds(value)}

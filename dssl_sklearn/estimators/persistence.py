@@ -1,0 +1,147 @@
+"""Fitted estimators to files of weights and back."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from skorch.history import History
+
+import dssl_sklearn
+from dssl_sklearn.estimators.base import CrystalEstimator, jsonable, seeded
+from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES
+from dssl_sklearn.exceptions import DSSLError, WeightsError
+from dssl_sklearn.models.architecture import Architecture
+from dssl_sklearn.objectives import (
+    WeightedObjectives,
+    objective_from_config,
+    objective_to_config,
+)
+from dssl_sklearn.training.weights import load_state, read_weights, write_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
+    from dssl_sklearn.estimators.property import PropertyEstimator
+
+_Pretrainer = TypeVar("_Pretrainer", bound="DSSLPretrainer")
+_Predictor = TypeVar("_Predictor", bound="PropertyEstimator")
+
+#: Not written: data, code, and what the file replaces.
+_LEFT_OUT = {"pretrained", "unlabeled", "callbacks", "net_params", "random_state", "n_jobs"}
+
+
+def save_pretrainer(pretrainer: DSSLPretrainer, path: str | os.PathLike[str]) -> None:
+    """Write a fitted pretrainer; see `DSSLPretrainer.save`."""
+    tensors = _prefixed("encoder.", pretrainer.encoder_.state_dict())
+    tensors |= _prefixed("objectives.", pretrainer.net_.criterion_.state_dict())
+    config = _describe(pretrainer)
+    config["objectives"] = [objective_to_config(o) for o in pretrainer.objectives_]
+    write_weights(path, tensors, config)
+
+
+def load_pretrainer(cls: type[_Pretrainer], path: str | os.PathLike[str]) -> _Pretrainer:
+    """Read a fitted pretrainer; see `DSSLPretrainer.load`."""
+    source = os.fspath(path)
+    tensors, config = _read(path, cls)
+    with _explained(source):
+        objectives = [objective_from_config(c) for c in config["objectives"]]
+        architecture = Architecture(**config["architecture"])
+        params = config["params"]
+        # Instances do not fit into JSON; they are rebuilt from their description.
+        params.setdefault("objectives", objectives)
+        pretrainer = cls(**params)
+        recipe = pretrainer._with_recipe(PRETRAIN_RECIPES[pretrainer.recipe])
+        with seeded(0, "cpu"):
+            encoder = architecture.build()
+            criterion = WeightedObjectives(objectives, encoder.site_width, encoder.crystal_width)
+        load_state(encoder, tensors, "encoder.", source)
+        load_state(criterion, tensors, "objectives.", source)
+        net = pretrainer._make_net(encoder, criterion, recipe, 1, 0)
+        net.initialize()
+        net.history = History(config["history"])
+    return pretrainer._set_fitted(net, architecture, objectives)
+
+
+def save_predictor(predictor: PropertyEstimator, path: str | os.PathLike[str]) -> None:
+    """Write a fitted predictor; see `DSSLRegressor.save`."""
+    config = _describe(predictor)
+    config["head"] = predictor.head_params_
+    config["targets"] = {
+        name: np.asarray(getattr(predictor, name)).tolist()
+        for name in predictor._target_state  # noqa: SLF001
+    }
+    write_weights(path, _prefixed("model.", predictor.net_.module_.state_dict()), config)
+
+
+def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Predictor:
+    """Read a fitted predictor; see `DSSLRegressor.load`."""
+    source = os.fspath(path)
+    tensors, config = _read(path, cls)
+    with _explained(source):
+        architecture = Architecture(**config["architecture"])
+        predictor = cls(**config["params"])
+        for name in predictor._target_state:
+            value = config["targets"][name]
+            setattr(predictor, name, np.array(value) if isinstance(value, list) else value)
+        with seeded(0, "cpu"):
+            net = predictor._make_net(architecture.build(), config["head"], 1, 0)
+            net.initialize()
+        load_state(net.module_, tensors, "model.", source)
+        net.history = History(config["history"])
+    return predictor._set_fitted(net, architecture, config["head"])
+
+
+def _describe(estimator: CrystalEstimator) -> dict[str, Any]:
+    params = {k: v for k, v in estimator.get_params(deep=False).items() if k not in _LEFT_OUT}
+    return {
+        "class": type(estimator).__name__,
+        "architecture": estimator.architecture_.to_config(),
+        "params": jsonable(params),
+        "history": [
+            {k: v for k, v in epoch.items() if k != "batches"} for epoch in estimator.history_
+        ],
+        "versions": {
+            "dssl_sklearn": dssl_sklearn.__version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "torch-geometric", "pymatgen")},
+        },
+    }
+
+
+def _read(
+    path: str | os.PathLike[str], cls: type[CrystalEstimator]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, config = read_weights(path)
+    if config.get("class") != cls.__name__:
+        raise WeightsError(
+            f"{os.fspath(path)!r} holds a {config.get('class')}, not a {cls.__name__}"
+        )
+    return tensors, config
+
+
+class _explained:  # noqa: N801 - reads as a word in `with`
+    """Turn what a malformed description makes fail into one error."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, WeightsError) or error is None or not isinstance(error, Exception):
+            return
+        if isinstance(error, DSSLError | KeyError | TypeError | ValueError | AttributeError):
+            raise WeightsError(
+                f"{self.source!r} has a description that does not fit: {error}"
+            ) from error
+
+
+def _prefixed(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in state.items()}

@@ -1,0 +1,70 @@
+"""What `pretrained` may be: shipped weights by name, a file, a fitted pretrainer."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sklearn.base import BaseEstimator
+
+from dssl_sklearn.estimators.base import is_fitted_pretrainer
+from dssl_sklearn.exceptions import InvalidInputError, WeightsError
+
+if TYPE_CHECKING:
+    from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
+
+
+def shipped_weights() -> dict[str, Path]:
+    """Weights inside the package: name -> file."""
+    folder = Path(str(files("dssl_sklearn"))) / "weights"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def resolve_pretrained(pretrained: Any) -> DSSLPretrainer | None:  # noqa: ANN401
+    """Turn a value of `pretrained` into a fitted pretrainer.
+
+    Parameters
+    ----------
+    pretrained : str, path-like, fitted DSSLPretrainer or None
+        Name of shipped weights, file, or pretrainer.
+
+    Returns
+    -------
+    DSSLPretrainer or None
+        Fitted, not to be changed by the caller; None for None.
+
+    Raises
+    ------
+    WeightsError
+        If a name or file is unknown or damaged.
+    InvalidInputError
+        If it is another object, or a pretrainer that is not fitted.
+    """
+    from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
+
+    if pretrained is None:
+        return None
+    if isinstance(pretrained, str | os.PathLike):
+        known = shipped_weights()
+        if str(pretrained) in known:
+            return DSSLPretrainer.load(known[str(pretrained)])
+        if not Path(pretrained).is_file():
+            names = ", ".join(map(repr, known)) or "none in this version"
+            raise WeightsError(
+                f"pretrained={os.fspath(pretrained)!r} is neither the name of shipped weights "
+                f"({names}) nor a file"
+            )
+        return DSSLPretrainer.load(pretrained)
+    if is_fitted_pretrainer(pretrained):
+        return pretrained  # type: ignore[no-any-return]
+    if isinstance(pretrained, BaseEstimator):
+        raise InvalidInputError(
+            f"pretrained is a {type(pretrained).__name__} that is not fitted; fit it first, or use "
+            "a predictor, which fits it on its training structures."
+        )
+    raise InvalidInputError(
+        f"pretrained is of type {type(pretrained).__name__}, expected the name of shipped weights, "
+        "a path, a DSSLPretrainer or None."
+    )

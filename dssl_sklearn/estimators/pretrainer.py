@@ -1,0 +1,466 @@
+"""Pretraining on unlabeled crystals as a scikit-learn transformer."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from dssl_sklearn.crystals.dataset import GraphDataset
+from dssl_sklearn.estimators.base import CrystalEstimator, seeded
+from dssl_sklearn.estimators.persistence import load_pretrainer, save_pretrainer
+from dssl_sklearn.estimators.pretrained import resolve_pretrained
+from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES, PretrainRecipe
+from dssl_sklearn.models.encoder import CrystalEncoder
+from dssl_sklearn.objectives import WeightedObjectives, make_objectives
+from dssl_sklearn.training.callbacks import EmbeddingRank
+from dssl_sklearn.training.data import CrystalDataset
+from dssl_sklearn.training.inference import encode
+from dssl_sklearn.training.nets import PretextNet
+
+
+class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalEstimator):
+    """Learn crystal embeddings from unlabeled structures.
+
+    Dual self-supervised learning [1]_: a crystal graph network is trained to predict masked atoms
+    (local chemistry), to agree on two perturbed copies of a crystal (global structure), and to
+    predict a microproperty of the masked atoms that underlies the property of interest; beside
+    these three tasks of the paper it can restore the distances of a crystal whose sites were moved
+    (denoising). Arguments that are None take the value of the `recipe`.
+
+    Parameters
+    ----------
+    recipe : {"default", "paper"}, default="default"
+        Network, objectives and schedule where nothing else is said: ours, or those published.
+    pretrained : str, path, DSSLPretrainer or None, default=None
+        Weights to go on from: the name of shipped weights, a file that `save` wrote, or a fitted
+        pretrainer. With ``max_epochs=0`` they only embed.
+    objectives : str, Objective, list or dict, default=None
+        Pretext tasks: names among "mask", "microproperty", "contrastive" and "denoise", configured
+        instances, ``(name, weight)`` pairs, or a dict of names and weights.
+    mask_ratio : float, default=None
+        Share of sites whose element is hidden.
+    move : float, default=None
+        Size of the random moves of the sites in angstrom.
+    microproperty : str, dict or array, default=None
+        Target of the microproperty task: "stiffness" (atomic stiffness in eV per atom), "valence"
+        (number of valence electrons), the name of another tabulated element property or of a
+        per-site property of the structures, or values per element.
+    contrastive_loss : {"cosine", "ntxent", "barlow", "vicreg"}, default=None
+        Loss of the contrastive task; "cosine" is the paper's, without negatives.
+    backbone : str or nn.Module, default=None
+        "gated" or "deeper_gatgnn" (the paper's), or a module that follows the contract of
+        `dssl_sklearn.models.Backbone`.
+    backbone_params : dict, default=None
+        Arguments of the backbone, such as ``{"width": 64, "n_layers": 3}``.
+    readout : str or nn.Module, default=None
+        "mean", "mean_std" or "attention" (the paper's).
+    cutoff : float, default=None
+        Largest edge length in angstrom; None for 8, or that of the pretrained weights.
+    max_neighbors : int, default=None
+        Neighbors per site before completion of the last shell; None for 12, or that of the
+        pretrained weights.
+    max_epochs : int, default=None
+        Passes over the crystals; 0 trains nothing.
+    batch_size : int, default=None
+        Mean number of crystals in a batch; batches have about equally many edges.
+    lr : float, default=None
+        Learning rate of AdamW.
+    weight_decay : float, default=None
+        Weight decay of AdamW.
+    schedule : {"cosine", "plateau", "constant"}, default=None
+        Course of the learning rate.
+    validation_fraction : float, default=0.1
+        Share of the crystals that is held out to watch the losses; 0 for none.
+    early_stopping : bool, default=False
+        Stop when the validation loss has not fallen for `n_iter_no_change` epochs, and go back to
+        the best weights.
+    n_iter_no_change : int, default=10
+        Patience of early stopping in epochs.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the last call instead of starting anew.
+    device : str, default="auto"
+        torch device; "auto" takes a GPU if there is one.
+    n_jobs : int or None, default=None
+        Processes for building graphs.
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, views, order and validation part. An int makes runs repeat exactly on CPU.
+    verbose : int, default=0
+        1 shows a progress bar, 2 skorch's table of epochs as well.
+    callbacks : list, default=None
+        skorch callbacks, plain or as ``(name, callback)``; copies are used.
+    net_params : dict, default=None
+        Further arguments of the skorch net, such as ``{"optimizer__betas": (0.9, 0.98)}``.
+        `set_params` puts skorch's double-underscore names here.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The trained net; its module is the encoder, its criterion holds the heads.
+    encoder_ : nn.Module
+        Backbone and readout.
+    architecture_ : Architecture
+        What the encoder and its graphs are made of.
+    objectives_ : list of Objective
+        Pretext tasks as configured.
+    history_ : skorch.History
+        Per epoch: every loss term and metric (``train_mask_loss``, ``valid_mask_accuracy``, ...)
+        and the ``effective_rank`` of the embeddings, which near 1 means collapse.
+    n_features_out_ : int
+        Length of an embedding.
+
+    References
+    ----------
+    .. [1] N. Fu, L. Wei and J. Hu, "Physics-Guided Dual Self-Supervised Learning for
+       Structure-Based Material Property Prediction", J. Phys. Chem. Lett. 15, 2841 (2024).
+
+    Examples
+    --------
+    >>> from dssl_sklearn import DSSLPretrainer
+    >>> from dssl_sklearn.datasets import load_elasticity
+    >>> structures = load_elasticity().data[:32]
+    >>> pretrainer = DSSLPretrainer(max_epochs=1, random_state=0).fit(structures)
+    >>> pretrainer.transform(structures).shape
+    (32, 64)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **CrystalEstimator._parameter_constraints,  # noqa: SLF001 - the base's own
+        "objectives": [object],
+        "mask_ratio": [Interval(Real, 0, 1, closed="neither"), None],
+        "move": [Interval(Real, 0, None, closed="neither"), None],
+        "microproperty": [object],
+        "contrastive_loss": [StrOptions({"cosine", "ntxent", "barlow", "vicreg"}), None],
+        "warm_start": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        *,
+        recipe: Literal["default", "paper"] = "default",
+        pretrained: str | os.PathLike[str] | DSSLPretrainer | None = None,
+        objectives: Any = None,  # noqa: ANN401 - see ObjectivesLike
+        mask_ratio: float | None = None,
+        move: float | None = None,
+        microproperty: Any = None,  # noqa: ANN401 - see PropertyValues
+        contrastive_loss: Literal["cosine", "ntxent", "barlow", "vicreg"] | None = None,
+        backbone: str | nn.Module | None = None,
+        backbone_params: dict[str, Any] | None = None,
+        readout: str | nn.Module | None = None,
+        cutoff: float | None = None,
+        max_neighbors: int | None = None,
+        max_epochs: int | None = None,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        weight_decay: float | None = None,
+        schedule: Literal["cosine", "plateau", "constant"] | None = None,
+        validation_fraction: float = 0.1,
+        early_stopping: bool = False,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        device: str = "auto",
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: Sequence[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.pretrained = pretrained
+        self.objectives = objectives
+        self.mask_ratio = mask_ratio
+        self.move = move
+        self.microproperty = microproperty
+        self.contrastive_loss = contrastive_loss
+        self.backbone = backbone
+        self.backbone_params = backbone_params
+        self.readout = readout
+        self.cutoff = cutoff
+        self.max_neighbors = max_neighbors
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.validation_fraction = validation_fraction
+        self.early_stopping = early_stopping
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+        self.net_params = net_params
+
+    # ---- fitting ---------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: object = None) -> Self:  # noqa: ANN401
+        """Pretrain on crystals; their labels are not needed.
+
+        Parameters
+        ----------
+        X : sequence of crystals of shape (n_structures,)
+            Structures, ASE Atoms, structure dicts, paths of CIF or POSCAR files, graphs, or a
+            corpus of `dssl_sklearn.datasets.load_corpus`.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+            The fitted pretrainer.
+
+        Raises
+        ------
+        InvalidInputError
+            If `X` is not a sequence of crystals or an argument has an unusable value.
+        InvalidStructureError
+            If any crystal cannot be used; the message lists all of them with the reasons.
+        TrainingError
+            If the loss is no longer a number.
+        """
+        self._validate_params()
+        recipe = self._with_recipe(PRETRAIN_RECIPES[self.recipe])
+        if self.warm_start and hasattr(self, "net_"):
+            return self._continue(X, recipe)
+        start = resolve_pretrained(self.pretrained)
+        architecture = self._architecture(recipe)
+        if start is not None:
+            architecture = self._inherit_architecture(start.architecture_)
+        objectives = self._make_objectives(recipe)
+        builder = self._builder(architecture, site_properties=_site_properties(objectives))
+        graphs = builder.dataset(X)
+        seed = self._draw_seed()
+        with seeded(seed, self._resolve_device()):
+            encoder = architecture.build() if start is None else copy.deepcopy(start.encoder_)
+            criterion = WeightedObjectives(objectives, encoder.site_width, encoder.crystal_width)
+            if start is not None and start.objectives_ == objectives:
+                criterion.load_state_dict(start.net_.criterion_.state_dict())
+            elif recipe.max_epochs:
+                criterion.fit_statistics(graphs)
+            dataset = CrystalDataset(graphs)
+            net = self._make_net(encoder, criterion, recipe, len(dataset), seed)
+            net.initialize()
+            if recipe.max_epochs:
+                net.partial_fit(dataset)
+        return self._set_fitted(net, architecture, objectives)
+
+    def _continue(self, X: Any, recipe: PretrainRecipe) -> Self:  # noqa: ANN401
+        """Train the net of the last call for `max_epochs` more."""
+        builder = self._builder(
+            self.architecture_, site_properties=_site_properties(self.objectives_)
+        )
+        dataset = CrystalDataset(builder.dataset(X))
+        kwargs = self._net_kwargs(recipe, len(dataset), self.net_.seed)
+        # The schedule begins anew and spans the epochs of this call.
+        schedule = {
+            f"callbacks__{name}": cb for name, cb in kwargs["callbacks"] if name == "schedule"
+        }
+        self.net_.set_params(max_epochs=recipe.max_epochs, lr=recipe.lr, **schedule)
+        with seeded(self.net_.seed, self._resolve_device()):
+            self.net_.partial_fit(dataset)
+        return self
+
+    def _make_objectives(self, recipe: PretrainRecipe) -> list[Any]:
+        return make_objectives(
+            recipe.objectives,
+            mask_ratio=recipe.mask_ratio,
+            move=recipe.move,
+            microproperty=recipe.microproperty,
+            contrastive_loss=recipe.contrastive_loss,
+        )
+
+    def _make_net(
+        self,
+        encoder: CrystalEncoder,
+        criterion: WeightedObjectives,
+        recipe: PretrainRecipe,
+        n_crystals: int,
+        seed: int,
+    ) -> PretextNet:
+        kwargs = self._net_kwargs(recipe, n_crystals, seed)
+        kwargs["callbacks"].insert(0, ("effective_rank", EmbeddingRank()))
+        return PretextNet(encoder, criterion=criterion, **{**kwargs, **(self.net_params or {})})
+
+    def _set_fitted(self, net: PretextNet, architecture: Any, objectives: list[Any]) -> Self:  # noqa: ANN401
+        self.net_ = net
+        self.architecture_ = architecture
+        self.objectives_ = objectives
+        self.history_ = net.history
+        self.n_features_out_: int = net.module_.crystal_width
+        return self
+
+    # ---- using -----------------------------------------------------------------------------
+
+    @property
+    def encoder_(self) -> CrystalEncoder:
+        """Trained backbone and readout."""
+        check_is_fitted(self, "net_")
+        return self.net_.module_  # type: ignore[no-any-return]
+
+    @property
+    def _n_features_out(self) -> int:
+        # Name that scikit-learn's ClassNamePrefixFeaturesOutMixin reads.
+        return self.n_features_out_
+
+    def transform(self, X: Any) -> NDArray[np.float32]:  # noqa: ANN401
+        """Embed crystals.
+
+        Parameters
+        ----------
+        X : sequence of crystals of shape (n_structures,)
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_structures, n_features_out_), float32
+            Embeddings.
+
+        Raises
+        ------
+        NotFittedError
+            If the pretrainer is not fitted.
+        InvalidInputError, InvalidStructureError
+            As `fit`.
+        """
+        return np.concatenate([crystals for _, crystals, _ in self._encode(X)])
+
+    def transform_sites(self, X: Any) -> list[NDArray[np.float32]]:  # noqa: ANN401
+        """Embed the sites of crystals.
+
+        Parameters
+        ----------
+        X : sequence of crystals of shape (n_structures,)
+            As for `fit`.
+
+        Returns
+        -------
+        list of ndarray of shape (n_sites, site_width), float32
+            One array per crystal, sites in the order of the structure.
+
+        Raises
+        ------
+        NotFittedError
+            If the pretrainer is not fitted.
+        InvalidInputError, InvalidStructureError
+            As `fit`.
+        """
+        return [
+            part
+            for sites, _, n_sites in self._encode(X)
+            for part in np.split(sites, np.cumsum(n_sites)[:-1])
+        ]
+
+    def _encode(self, X: Any) -> Any:  # noqa: ANN401
+        check_is_fitted(self, "net_")
+        graphs = self._builder(self.architecture_).dataset(X)
+        return encode(self.encoder_, graphs, self.net_.batch_size, self.net_.device)
+
+    def score(self, X: Any, y: object = None) -> float:  # noqa: ANN401
+        """Negative pretext loss on crystals (greater is better), with views that never change.
+
+        Parameters
+        ----------
+        X : sequence of crystals of shape (n_structures,)
+            As for `fit`, ideally not those of `fit`.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float
+            Minus the weighted sum of the losses, a mean over the crystals.
+
+        Raises
+        ------
+        NotFittedError
+            If the pretrainer is not fitted.
+        InvalidInputError, InvalidStructureError
+            As `fit`.
+        """
+        check_is_fitted(self, "net_")
+        builder = self._builder(
+            self.architecture_, site_properties=_site_properties(self.objectives_)
+        )
+        graphs: GraphDataset = builder.dataset(X)
+        return -float(self.net_.pretext_loss(CrystalDataset(graphs)))
+
+    # ---- keeping ---------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, settings and history into one safetensors file, without pickle.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write, such as ``"mine.safetensors"``.
+
+        Raises
+        ------
+        NotFittedError
+            If the pretrainer is not fitted.
+        WeightsError
+            If the file cannot be written or a part cannot be described in it.
+        """
+        check_is_fitted(self, "net_")
+        save_pretrainer(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a fitted pretrainer that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            File to read.
+
+        Returns
+        -------
+        DSSLPretrainer
+            Fitted; embeds as the one that was saved.
+
+        Raises
+        ------
+        WeightsError
+            If the file is missing, damaged, or not of this kind.
+        """
+        return load_pretrainer(cls, path)
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str]) -> Self:
+        """Get a fitted pretrainer from shipped weights or from a file.
+
+        Parameters
+        ----------
+        name : str or path-like
+            Name of shipped weights, or a file that `save` wrote.
+
+        Returns
+        -------
+        DSSLPretrainer
+            Fitted.
+
+        Raises
+        ------
+        WeightsError
+            If there are no such weights.
+        """
+        found = resolve_pretrained(name)
+        if not isinstance(found, cls):
+            raise TypeError(f"{name!r} holds a {type(found).__name__}, not a {cls.__name__}")
+        return found
+
+
+def _site_properties(objectives: Sequence[Any]) -> tuple[str, ...]:
+    names = {name: None for objective in objectives for name in objective.site_properties}
+    return tuple(names)

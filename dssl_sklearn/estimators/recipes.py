@@ -1,0 +1,89 @@
+"""Settings that belong together, by name: ours, and the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import nn
+
+from dssl_sklearn.objectives import Contrastive, MaskedAtoms, Microproperty
+from dssl_sklearn.objectives.contrastive import ContrastiveLoss
+from dssl_sklearn.training.losses import RegressionLoss
+from dssl_sklearn.training.schedules import ScheduleName
+
+RecipeName = Literal["default", "paper"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """Backbone and readout of a recipe."""
+
+    backbone: str | nn.Module
+    backbone_params: Mapping[str, Any] = field(default_factory=dict)
+    readout: str | nn.Module = "mean"
+
+
+@dataclass(frozen=True)
+class PretrainRecipe(Network):
+    """What a `DSSLPretrainer` takes for the arguments that are None."""
+
+    objectives: Any = "denoise"
+    mask_ratio: float = 0.15
+    move: float = 0.2
+    microproperty: Any = "stiffness"
+    contrastive_loss: ContrastiveLoss = "barlow"
+    max_epochs: int = 20
+    batch_size: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    schedule: ScheduleName = "cosine"
+
+
+@dataclass(frozen=True)
+class FineTuneRecipe(Network):
+    """What a `DSSLRegressor` or `DSSLClassifier` takes for the arguments that are None."""
+
+    loss: RegressionLoss = "huber"
+    max_epochs: int = 100
+    batch_size: int = 32
+    lr: float = 2e-3
+    backbone_lr_factor: float = 0.1
+    weight_decay: float = 1e-2
+    schedule: ScheduleName = "cosine"
+
+
+#: Network of the paper (Fu, Wei and Hu 2024): DeeperGATGNN with its attention readout.
+_PAPER_NETWORK: dict[str, Any] = {"backbone": "deeper_gatgnn", "readout": "attention"}
+
+PRETRAIN_RECIPES: dict[RecipeName, PretrainRecipe] = {
+    "default": PretrainRecipe(backbone="gated"),
+    "paper": PretrainRecipe(
+        **_PAPER_NETWORK,
+        objectives=(
+            MaskedAtoms(weight=0.1),
+            Microproperty(weight=0.1, values="stiffness"),
+            Contrastive(weight=1.0, loss="cosine", move=0.5, move_kind="sphere"),
+        ),
+        move=0.5,
+        contrastive_loss="cosine",
+        max_epochs=500,
+        batch_size=256,
+        lr=5e-3,
+        schedule="plateau",
+    ),
+}
+
+FINE_TUNE_RECIPES: dict[RecipeName, FineTuneRecipe] = {
+    "default": FineTuneRecipe(backbone="gated"),
+    "paper": FineTuneRecipe(
+        **_PAPER_NETWORK,
+        loss="mae",
+        max_epochs=500,
+        batch_size=100,
+        lr=5e-3,
+        backbone_lr_factor=1.0,
+        schedule="plateau",
+    ),
+}

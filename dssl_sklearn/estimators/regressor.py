@@ -1,0 +1,258 @@
+"""Regression on crystals."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import RegressorMixin
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from dssl_sklearn.crystals.inputs import as_sequence
+from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
+from dssl_sklearn.estimators.property import PropertyEstimator
+from dssl_sklearn.estimators.recipes import FineTuneRecipe
+from dssl_sklearn.estimators.targets import check_length, check_sample_weight, regression_targets
+from dssl_sklearn.training.losses import RegressionLoss, TargetLoss
+
+
+class DSSLRegressor(RegressorMixin, PropertyEstimator):
+    """Predict properties of crystals with a network that may have been pretrained.
+
+    The backbone starts from pretrained weights or from scratch, a head is put on the crystal
+    embedding, and both are trained on the labeled structures [1]_, the backbone at a lower learning
+    rate. Targets are standardized inside and predicted in their own unit. Arguments that are None
+    take the value of the `recipe`.
+
+    Parameters
+    ----------
+    recipe : {"default", "paper"}, default="default"
+        Network and schedule where nothing else is said: ours, or those published.
+    pretrained : str, path, DSSLPretrainer or None, default=None
+        Where the backbone starts: the name of shipped weights, a file that
+        `DSSLPretrainer.save` wrote, a fitted pretrainer (kept fitted through ``clone`` and
+        cross-validation), or an unfitted one, which `fit` then pretrains on its own structures and
+        those in `unlabeled`. None starts from scratch.
+    unlabeled : sequence of crystals, default=None
+        Further structures for an unfitted `pretrained`. Copies of the estimator share them.
+    backbone : str or nn.Module, default=None
+        "gated" or "deeper_gatgnn" (the paper's), or a module that follows the contract of
+        `dssl_sklearn.models.Backbone`. With pretrained weights: theirs.
+    backbone_params : dict, default=None
+        Arguments of the backbone, such as ``{"width": 64, "n_layers": 3}``.
+    readout : str or nn.Module, default=None
+        "mean", "mean_std" or "attention" (the paper's). With pretrained weights another readout
+        than theirs starts fresh.
+    head_params : dict, default=None
+        Arguments of the head: ``hidden`` (64), ``n_hidden_layers`` (1), ``dropout`` (0).
+    cutoff : float, default=None
+        Largest edge length in angstrom; None for 8, or that of the pretrained weights.
+    max_neighbors : int, default=None
+        Neighbors per site before completion of the last shell; None for 12, or that of the
+        pretrained weights.
+    loss : {"mae", "mse", "huber"}, default=None
+        Loss on the standardized targets.
+    max_epochs : int, default=None
+        Passes over the labeled structures.
+    batch_size : int, default=None
+        Mean number of crystals in a batch; batches have about equally many edges.
+    lr : float, default=None
+        Learning rate of AdamW, for the head.
+    backbone_lr_factor : float, default=None
+        Learning rate of a pretrained encoder in units of `lr`; from scratch both are equal.
+    freeze_epochs : int, default=0
+        Epochs at the start in which only the head is trained.
+    weight_decay : float, default=None
+        Weight decay of AdamW.
+    schedule : {"cosine", "plateau", "constant"}, default=None
+        Course of the learning rate.
+    early_stopping : bool, default=False
+        Hold out `validation_fraction` of the labels, stop when their loss has not fallen for
+        `n_iter_no_change` epochs, and go back to the best weights.
+    validation_fraction : float, default=0.1
+        Share of the labeled structures that early stopping holds out.
+    n_iter_no_change : int, default=10
+        Patience of early stopping in epochs.
+    device : str, default="auto"
+        torch device; "auto" takes a GPU if there is one.
+    n_jobs : int or None, default=None
+        Processes for building graphs.
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights and order. An int makes runs repeat exactly on CPU.
+    verbose : int, default=0
+        1 shows a progress bar, 2 skorch's table of epochs as well.
+    callbacks : list, default=None
+        skorch callbacks, plain or as ``(name, callback)``; copies are used.
+    net_params : dict, default=None
+        Further arguments of the skorch net. `set_params` puts skorch's double-underscore names
+        here, such as ``optimizer__betas`` or ``module__dropout``.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The trained net; its module holds encoder and head.
+    architecture_ : Architecture
+        What the encoder and its graphs are made of.
+    history_ : skorch.History
+        Losses and times per epoch.
+    pretrainer_ : DSSLPretrainer
+        Only where `pretrained` was an unfitted pretrainer: the one fitted here.
+    y_mean_, y_scale_ : ndarray of shape (n_targets,)
+        Mean and standard deviation of the known training targets.
+
+    References
+    ----------
+    .. [1] N. Fu, L. Wei and J. Hu, "Physics-Guided Dual Self-Supervised Learning for
+       Structure-Based Material Property Prediction", J. Phys. Chem. Lett. 15, 2841 (2024).
+
+    Examples
+    --------
+    >>> from dssl_sklearn import DSSLRegressor
+    >>> from dssl_sklearn.datasets import load_elasticity
+    >>> structures, y = load_elasticity(target="log10_K_VRH", return_X_y=True)
+    >>> model = DSSLRegressor(max_epochs=2, random_state=0).fit(structures[:64], y[:64])
+    >>> model.predict(structures[64:66]).shape
+    (2,)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **PropertyEstimator._parameter_constraints,  # noqa: SLF001 - the base's own
+        "loss": [StrOptions({"mae", "mse", "huber"}), None],
+    }
+    _target_state: ClassVar[tuple[str, ...]] = ("y_mean_", "y_scale_", "y_ndim_")
+
+    def __init__(
+        self,
+        *,
+        recipe: Literal["default", "paper"] = "default",
+        pretrained: str | os.PathLike[str] | DSSLPretrainer | None = None,
+        unlabeled: Sequence[Any] | None = None,
+        backbone: str | nn.Module | None = None,
+        backbone_params: dict[str, Any] | None = None,
+        readout: str | nn.Module | None = None,
+        head_params: dict[str, Any] | None = None,
+        cutoff: float | None = None,
+        max_neighbors: int | None = None,
+        loss: RegressionLoss | None = None,
+        max_epochs: int | None = None,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        backbone_lr_factor: float | None = None,
+        freeze_epochs: int = 0,
+        weight_decay: float | None = None,
+        schedule: Literal["cosine", "plateau", "constant"] | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        device: str = "auto",
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: Sequence[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.pretrained = pretrained
+        self.unlabeled = unlabeled
+        self.backbone = backbone
+        self.backbone_params = backbone_params
+        self.readout = readout
+        self.head_params = head_params
+        self.cutoff = cutoff
+        self.max_neighbors = max_neighbors
+        self.loss = loss
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.backbone_lr_factor = backbone_lr_factor
+        self.freeze_epochs = freeze_epochs
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+        self.net_params = net_params
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:  # noqa: ANN401
+        """Fine-tune on labeled crystals.
+
+        Parameters
+        ----------
+        X : sequence of crystals of shape (n_structures,)
+            Structures, ASE Atoms, structure dicts, paths of CIF or POSCAR files, or graphs.
+        y : array-like of shape (n_structures,) or (n_structures, n_targets)
+            Targets. Missing entries (NaN) are ignored one by one; structures without any known
+            target count as unlabeled and join the pretraining of an unfitted `pretrained`.
+        sample_weight : array-like of shape (n_structures,), default=None
+            Weights in the loss.
+
+        Returns
+        -------
+        self
+            The fitted regressor.
+
+        Raises
+        ------
+        InvalidInputError
+            If `X`, `y` or an argument has an unusable value.
+        InvalidStructureError
+            If any crystal cannot be used; the message lists all of them with the reasons.
+        TrainingError
+            If the loss is no longer a number.
+        """
+        self._validate_params()
+        items = as_sequence(X)
+        check_length(y, len(items))
+        targets = regression_targets(y)
+        weight = check_sample_weight(sample_weight, len(items))
+        columns = targets.reshape(len(items), -1)
+        self.y_ndim_ = targets.ndim
+        self.y_mean_ = np.nanmean(columns, axis=0)
+        spread = np.nanstd(columns, axis=0)
+        self.y_scale_ = np.where(spread > 0, spread, 1.0)
+        standardized = ((columns - self.y_mean_) / self.y_scale_).astype(np.float32)
+        labeled = np.isfinite(columns).any(axis=1)
+        return self._fit_labeled(items, standardized, labeled, weight, columns.shape[1])
+
+    def _make_criterion(self, recipe: FineTuneRecipe) -> nn.Module:
+        return TargetLoss(recipe.loss)
+
+    def predict(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
+        """Predict in the unit of the targets.
+
+        Parameters
+        ----------
+        X : sequence of crystals of shape (n_structures,)
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_structures,) or (n_structures, n_targets), float64
+            Predictions, in the shape that `y` had.
+
+        Raises
+        ------
+        NotFittedError
+            If the regressor is not fitted.
+        InvalidInputError, InvalidStructureError
+            As `fit`.
+        """
+        check_is_fitted(self, "net_")
+        output: NDArray[np.float64] = self._predict_raw(X) * self.y_scale_ + self.y_mean_
+        return output[:, 0] if self.y_ndim_ == 1 else output
+
+    def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - sklearn.utils.Tags moved between versions
+        """Say that several targets are fine."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

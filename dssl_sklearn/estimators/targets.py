@@ -1,0 +1,136 @@
+"""Checks of what is learned: targets, classes, weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.utils.multiclass import check_classification_targets
+
+from dssl_sklearn.exceptions import InvalidInputError
+
+
+def check_length(y: Any, n_structures: int, name: str = "y") -> None:  # noqa: ANN401
+    """Make sure that there is one entry for each structure.
+
+    Raises
+    ------
+    InvalidInputError
+        If `y` is missing, has no length, or another one.
+    """
+    if y is None:
+        raise InvalidInputError(f"{name} is None; fit requires one target per structure.")
+    if not hasattr(y, "__len__"):
+        raise InvalidInputError(f"{name} is of type {type(y).__name__}, expected an array.")
+    if len(y) != n_structures:
+        raise InvalidInputError(
+            f"X and {name} have inconsistent lengths: {n_structures} structures, {len(y)} entries."
+        )
+
+
+def regression_targets(y: Any) -> NDArray[np.float64]:  # noqa: ANN401
+    """Read targets; NaN, None and pandas' NA mark missing entries.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_structures,) or (n_structures, n_targets)
+        Numbers.
+
+    Returns
+    -------
+    ndarray of shape (n_structures,) or (n_structures, n_targets), float64
+        NaN where missing.
+
+    Raises
+    ------
+    InvalidInputError
+        If entries are no numbers or infinite, the shape is wrong, or nothing is known.
+    """
+    try:
+        values = np.asarray(pd.DataFrame(y).to_numpy(dtype=np.float64, na_value=np.nan))
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"y must hold numbers for regression: {error}. For classes use DSSLClassifier."
+        ) from error
+    if np.isinf(values).any():
+        row = int(np.flatnonzero(np.isinf(values).any(axis=1))[0])
+        raise InvalidInputError(f"y is infinite at position {row}; remove it or mark it as NaN.")
+    empty = np.flatnonzero(np.isnan(values).all(axis=0))
+    if len(empty):
+        raise InvalidInputError(
+            f"y has no known entry{f' in column {empty[0]}' if values.shape[1] > 1 else ''}; "
+            "at least one labeled structure is needed (DSSLPretrainer learns without labels)."
+        )
+    return values[:, 0] if np.ndim(y) == 1 else values
+
+
+def class_targets(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:  # noqa: ANN401
+    """Read class labels; NaN, None and pandas' NA mark unlabeled structures.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_structures,)
+        Labels of any type that sorts.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+        The classes, sorted.
+    ndarray of shape (n_structures,), int64
+        Index of the class, -1 where unlabeled.
+
+    Raises
+    ------
+    InvalidInputError
+        If `y` is not one column, or has fewer than two classes.
+    ValueError
+        If the labels are continuous numbers.
+    """
+    series = pd.Series(np.asarray(y, dtype=object).reshape(len(y), -1)[:, 0])
+    if np.ndim(y) > 2 or (np.ndim(y) == 2 and np.shape(y)[1] != 1):
+        raise InvalidInputError(f"y has shape {np.shape(y)}, expected one class per structure.")
+    known = series.notna().to_numpy()
+    labels = np.array(series[known].tolist())
+    if len(labels):
+        check_classification_targets(labels)
+    classes, codes = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise InvalidInputError(
+            f"y has {len(classes)} class(es) {classes.tolist()}; a classifier needs at least two."
+        )
+    index = np.full(len(series), -1, dtype=np.int64)
+    index[known] = codes
+    return classes, index
+
+
+def check_sample_weight(sample_weight: Any, n_structures: int) -> NDArray[np.float64]:  # noqa: ANN401
+    """Read sample weights.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_structures,) or None
+        Weights; None for 1 each.
+    n_structures : int
+        Expected length.
+
+    Returns
+    -------
+    ndarray of shape (n_structures,), float64
+        Finite and not negative.
+
+    Raises
+    ------
+    InvalidInputError
+        If the weights do not fit.
+    """
+    if sample_weight is None:
+        return np.ones(n_structures)
+    check_length(sample_weight, n_structures, "sample_weight")
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    if weight.ndim != 1 or not np.isfinite(weight).all() or (weight < 0).any():
+        raise InvalidInputError("sample_weight must be one finite number >= 0 per structure.")
+    if not weight.any():
+        raise InvalidInputError("sample_weight is zero everywhere; nothing would be learned.")
+    return weight
