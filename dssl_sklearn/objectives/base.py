@@ -55,7 +55,7 @@ class ObjectiveHead(nn.Module, ABC):
     """Trainable part of an objective: turns encoded views into a loss."""
 
     def fit_statistics(self, dataset: GraphDataset) -> None:
-        """Learn constants (mean and scale of a target, say) from the training crystals into buffers."""
+        """Learn constants (mean and scale of a target, say) from training crystals into buffers."""
 
     @abstractmethod
     def forward(self, encoded: Sequence[EncodedView], clean: CrystalBatch) -> Outcome:
