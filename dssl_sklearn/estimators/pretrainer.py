@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -20,9 +20,11 @@ from dssl_sklearn.estimators.base import CrystalEstimator, seeded
 from dssl_sklearn.estimators.persistence import load_pretrainer, save_pretrainer
 from dssl_sklearn.estimators.pretrained import resolve_pretrained
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES, PretrainRecipe
+from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.encoder import CrystalEncoder
 from dssl_sklearn.objectives import WeightedObjectives, make_objectives
 from dssl_sklearn.training.callbacks import EmbeddingRank
+from dssl_sklearn.training.checkpoint import Checkpoint, fingerprint
 from dssl_sklearn.training.data import CrystalDataset
 from dssl_sklearn.training.inference import encode
 from dssl_sklearn.training.nets import PretextNet
@@ -86,6 +88,10 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalE
         the best weights.
     n_iter_no_change : int, default=10
         Patience of early stopping in epochs.
+    checkpoint_dir : path, default=None
+        Folder for checkpoints after every epoch. A rerun of the same call after an interruption
+        goes on from the last one and ends with the same weights (on CPU); it needs an int as
+        `random_state`. Different crystals or settings use different files.
     warm_start : bool, default=False
         Whether `fit` goes on from the last call instead of starting anew.
     device : str, default="auto"
@@ -140,6 +146,7 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalE
         "move": [Interval(Real, 0, None, closed="neither"), None],
         "microproperty": [object],
         "contrastive_loss": [StrOptions({"cosine", "ntxent", "barlow", "vicreg"}), None],
+        "checkpoint_dir": [str, os.PathLike, None],
         "warm_start": ["boolean"],
     }
 
@@ -166,6 +173,7 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalE
         validation_fraction: float = 0.1,
         early_stopping: bool = False,
         n_iter_no_change: int = 10,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
         warm_start: bool = False,
         device: str = "auto",
         n_jobs: int | None = None,
@@ -194,6 +202,7 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalE
         self.validation_fraction = validation_fraction
         self.early_stopping = early_stopping
         self.n_iter_no_change = n_iter_no_change
+        self.checkpoint_dir = checkpoint_dir
         self.warm_start = warm_start
         self.device = device
         self.n_jobs = n_jobs
@@ -252,8 +261,38 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalE
             net = self._make_net(encoder, criterion, recipe, len(dataset), seed)
             net.initialize()
             if recipe.max_epochs:
-                net.partial_fit(dataset)
+                self._train(net, dataset, recipe)
         return self._set_fitted(net, architecture, objectives)
+
+    def _train(self, net: PretextNet, dataset: CrystalDataset, recipe: PretrainRecipe) -> None:
+        """Run all epochs, or those that an interrupted run left."""
+        if self.checkpoint_dir is None:
+            net.partial_fit(dataset)
+            return
+        if not isinstance(self.random_state, Integral) or self.early_stopping:
+            raise InvalidInputError(
+                "checkpoint_dir needs an int as random_state (a rerun must repeat the run) and "
+                f"early_stopping=False; got random_state={self.random_state!r} and "
+                f"early_stopping={self.early_stopping}."
+            )
+        settings = {
+            "objectives": [repr(objective) for objective in net.criterion_.objectives.values()],
+            "net_params": repr(self.net_params),
+            "validation_fraction": self.validation_fraction,
+            **{k: getattr(recipe, k) for k in ("max_epochs", "batch_size", "lr", "schedule")},
+            "weight_decay": recipe.weight_decay,
+            "seed": net.seed,
+        }
+        name = fingerprint(dataset.graphs, settings, net.module_.state_dict())
+        checkpoint = Checkpoint(self.checkpoint_dir, name)
+        n_done = checkpoint.restore(net)
+        # Last of all callbacks: what the others record belongs into the checkpoint.
+        net.callbacks_.append(("checkpoint", checkpoint))
+        if n_done < recipe.max_epochs:
+            net.set_params(max_epochs=recipe.max_epochs - n_done)
+            net.partial_fit(dataset)
+            net.set_params(max_epochs=recipe.max_epochs)
+        net.callbacks_.pop()
 
     def _continue(self, X: Any, recipe: PretrainRecipe) -> Self:  # noqa: ANN401
         """Train the net of the last call for `max_epochs` more."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
-from skorch.callbacks import LRScheduler
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from skorch import NeuralNet
+from skorch.callbacks import Callback, LRScheduler
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 ScheduleName = Literal["cosine", "plateau", "constant"]
 
@@ -38,7 +39,37 @@ class CosineDecay:
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def make_schedule(schedule: ScheduleName, n_steps: int) -> LRScheduler | None:
+class CosineSchedule(Callback):
+    """Set the learning rate before every training step.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps in all.
+    first_step : int, default=0
+        Step to begin with, above 0 where a training goes on.
+    """
+
+    def __init__(self, n_steps: int, first_step: int = 0) -> None:
+        self.n_steps = n_steps
+        self.first_step = first_step
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Learn the full rate of every group of parameters."""
+        self.rates_ = [group["lr"] for group in net.optimizer_.param_groups]
+        self.step_ = self.first_step
+
+    def on_batch_begin(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:  # noqa: ANN401, FBT001, FBT002
+        """Set the rates of this step."""
+        if not training:
+            return
+        factor = CosineDecay(self.n_steps)(self.step_)
+        for group, rate in zip(net.optimizer_.param_groups, self.rates_, strict=True):
+            group["lr"] = rate * factor
+        self.step_ += 1
+
+
+def make_schedule(schedule: ScheduleName, n_steps: int) -> Callback | None:
     """Build the skorch callback of a schedule by name.
 
     Parameters
@@ -51,11 +82,11 @@ def make_schedule(schedule: ScheduleName, n_steps: int) -> LRScheduler | None:
 
     Returns
     -------
-    LRScheduler or None
+    Callback or None
         None for a constant rate.
     """
     if schedule == "cosine":
-        return LRScheduler(LambdaLR, lr_lambda=CosineDecay(n_steps), step_every="batch")
+        return CosineSchedule(n_steps)
     if schedule == "plateau":
         return LRScheduler(
             ReduceLROnPlateau,

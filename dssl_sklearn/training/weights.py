@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -10,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -19,6 +22,7 @@ from dssl_sklearn.exceptions import WeightsError
 #: Raised when the layout of files changes; older ones stay readable.
 FORMAT_VERSION = 1
 _KEY = "dssl_sklearn"
+_CHECKSUM_KEY = "checksum"
 
 
 def write_weights(
@@ -38,14 +42,16 @@ def write_weights(
     Raises
     ------
     WeightsError
-        If the file cannot be written or the description is not JSON.
+        If the file cannot be written, or the description is not JSON.
     """
     target = Path(path)
     try:
-        text = json.dumps(_plain({**config, "format_version": FORMAT_VERSION}), allow_nan=False)
+        text = json.dumps(plain({**config, "format_version": FORMAT_VERSION}), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"cannot describe the weights as JSON: {error}") from error
-    data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {_KEY: text})
+    # A copy of each: safetensors refuses tied weights, which share their memory.
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    data = save(state, {_KEY: text, _CHECKSUM_KEY: _checksum(text, state)})
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
@@ -96,9 +102,13 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         raise WeightsError(f"{shown!r} is damaged or no safetensors file: {error}") from error
     try:
         config = json.loads(metadata[_KEY])
-        version = int(config["format_version"])
-    except (KeyError, ValueError, TypeError) as error:
+        version = config["format_version"]
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise WeightsError(f"{shown!r} was not written by dssl_sklearn's save") from error
+    if not isinstance(version, int) or metadata.get(_CHECKSUM_KEY) != _checksum(
+        metadata[_KEY], tensors
+    ):
+        raise WeightsError(f"{shown!r} is damaged: its content does not fit its checksum")
     if version > FORMAT_VERSION:
         raise WeightsError(
             f"{shown!r} has format version {version}, this dssl_sklearn reads up to "
@@ -124,12 +134,24 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, so
         ) from error
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Replace what strict JSON cannot hold: NaN and infinity become null, tuples lists."""
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """Fingerprint of the whole content: a flipped bit in a weight is still a weight."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name},{tensor.dtype},{tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Replace what strict JSON cannot hold: NaN by null, tuples by lists, numpy's scalars."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
