@@ -1,5 +1,4 @@
 """Pretrain without labels, fine-tune on a few, compare.
-=====================================================
 
 The main job of the library on the data it ships: a network learns from 7,000 unlabeled crystals,
 then from 100 bulk moduli, and predicts the bulk modulus of crystals it has never met. Beside it

@@ -1,0 +1,192 @@
+"""Rank pretext tasks by what they gain after 100 labels, on validation rows only.
+
+    python benchmarks/compare_objectives.py --corpus ../shared/data/mp_unlabeled.npz
+
+Every candidate pretrains the same network on the same crystals for the same number of epochs; then
+log10 K, log10 G, n and the formation energy are learned from 100 labels, five draws each, and
+predicted on validation rows. Rows are assigned by a hash of the reduced formula: a fifth is
+reserved (never looked at here, for honest tests later), a fifth is the validation part, the rest
+gives the labels. Formulas of validation and reserve are removed from the pretraining crystals. The
+stiffness table is the prior one, from element data alone, so that no bulk modulus leaks into it.
+
+Results are added to a JSON file as they come; a rerun goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+import dssl_sklearn
+from dssl_sklearn import DSSLPretrainer, DSSLRegressor
+from dssl_sklearn.crystals.stiffness import prior_stiffness
+from dssl_sklearn.datasets import (
+    load_corpus,
+    load_dielectric,
+    load_elasticity,
+    load_formation_energy,
+    load_piezoelectricity,
+)
+from dssl_sklearn.objectives import Contrastive, Denoising, MaskedAtoms, Microproperty
+
+PRIOR = prior_stiffness()
+N_LABELS = 100
+MAX_VALIDATION = 300
+
+#: Name -> objectives; None is the network from scratch.
+CANDIDATES: dict[str, Any] = {
+    "scratch": None,
+    "mask": [MaskedAtoms()],
+    "stiffness": [Microproperty(values=PRIOR)],
+    "valence": [Microproperty(values="valence")],
+    "contrastive cosine (paper)": [Contrastive(loss="cosine", move=0.5, move_kind="sphere")],
+    "contrastive barlow": [Contrastive(loss="barlow")],
+    "contrastive vicreg": [Contrastive(loss="vicreg")],
+    "contrastive ntxent": [Contrastive(loss="ntxent")],
+    "paper's three": [
+        MaskedAtoms(weight=0.1),
+        Microproperty(weight=0.1, values=PRIOR),
+        Contrastive(weight=1.0, loss="cosine", move=0.5, move_kind="sphere"),
+    ],
+    "denoise": [Denoising()],
+    "denoise 0.1": [Denoising(move=0.1)],
+    "denoise 0.3": [Denoising(move=0.3)],
+    "denoise strained": [Denoising(strain=0.03)],
+    "denoise + mask, one view": [
+        Denoising(mask_ratio=0.15),
+        MaskedAtoms(weight=0.1, move=0.2),
+    ],
+    "denoise + mask + stiffness, one view": [
+        Denoising(mask_ratio=0.15),
+        MaskedAtoms(weight=0.1, move=0.2),
+        Microproperty(weight=0.1, values=PRIOR, move=0.2),
+    ],
+    "denoise + mask + stiffness + barlow": [
+        Denoising(),
+        MaskedAtoms(weight=0.1),
+        Microproperty(weight=0.1, values=PRIOR),
+        Contrastive(weight=0.1, loss="barlow"),
+    ],
+}
+
+
+def part_of(formula: str) -> int:
+    """0: reserved, 1: validation, 2 to 4: labels."""
+    return hashlib.sha256(formula.encode()).digest()[0] % 5
+
+
+def load_tasks() -> dict[str, dict[str, Any]]:
+    """Structures, targets and the part of every row."""
+    loaders = {
+        "log10_K_VRH": load_elasticity,
+        "log10_G_VRH": load_elasticity,
+        "n": load_dielectric,
+        "formation_energy": load_formation_energy,
+    }
+    tasks = {}
+    for target, load in loaders.items():
+        structures, y = load(target=target, return_X_y=True)
+        parts = np.array([part_of(s.composition.reduced_formula) for s in structures])
+        tasks[target] = {"X": structures, "y": y, "parts": parts}
+    return tasks
+
+
+def pretraining_crystals(corpus_path: Path | None, n_crystals: int, max_sites: int) -> Any:  # noqa: ANN401
+    """Crystals without any formula of validation or reserve."""
+    loaders = (load_elasticity, load_dielectric, load_piezoelectricity, load_formation_energy)
+    shipped = [s for load in loaders for s in load().data]
+    held_out = {
+        f for f in (s.composition.reduced_formula for s in shipped) if part_of(f) in (0, 1)
+    }
+    if corpus_path is None:
+        return [s for s in shipped if s.composition.reduced_formula not in held_out]
+    corpus = load_corpus(corpus_path)
+    corpus = corpus[np.flatnonzero(corpus.n_sites <= max_sites)].without_formulas(held_out)
+    rows = np.random.default_rng(0).permutation(len(corpus))[:n_crystals]
+    return corpus[np.sort(rows)]
+
+
+def evaluate(task: dict[str, Any], pretrainer: DSSLPretrainer | None, draw: int) -> float:
+    """MAE on the validation rows after one draw of labels."""
+    labeled = np.flatnonzero(task["parts"] >= 2)
+    rows = np.random.default_rng(draw).choice(labeled, N_LABELS, replace=False)
+    valid = np.flatnonzero(task["parts"] == 1)[:MAX_VALIDATION]
+    model = DSSLRegressor(pretrained=pretrainer, random_state=draw)
+    model.fit([task["X"][row] for row in rows], task["y"][rows])
+    predicted = model.predict([task["X"][row] for row in valid])
+    return float(np.abs(predicted - task["y"][valid]).mean())
+
+
+def summarize(results: dict[str, Any]) -> pd.DataFrame:
+    """Mean gain over scratch in percent, paired by draw, with the standard error."""
+    scratch = results["scratch"]["mae"]
+    rows = {}
+    for name, result in results.items():
+        cells = {}
+        gains = []
+        for target, maes in result["mae"].items():
+            gain = 100 * (1 - np.array(maes) / np.array(scratch[target][: len(maes)]))
+            gains.append(gain.mean())
+            error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else np.nan
+            cells[target] = f"{np.mean(maes):.4f} ({gain.mean():+.1f} +- {error:.1f} %)"
+        rows[name] = {**cells, "mean gain, %": round(float(np.mean(gains)), 1)}
+    return pd.DataFrame(rows).T
+
+
+def main() -> None:
+    """Run the candidates that are still missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", type=Path, default=None, help="mp_unlabeled.npz")
+    parser.add_argument("--crystals", type=int, default=10_000)
+    parser.add_argument("--max-sites", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--only", nargs="*", help="names of candidates")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("outputs/compare_objectives.json"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    state = json.loads(args.output.read_text()) if args.output.exists() else {"results": {}}
+    state["run"] = {
+        "corpus": str(args.corpus), "crystals": args.crystals, "max_sites": args.max_sites,
+        "epochs": args.epochs, "labels": N_LABELS, "machine": platform.processor(),
+        "torch": torch.__version__, "dssl_sklearn": dssl_sklearn.__version__,
+    }  # fmt: skip
+    tasks = load_tasks()
+    crystals = pretraining_crystals(args.corpus, args.crystals, args.max_sites)
+    for name in args.only or CANDIDATES:
+        if name in state["results"]:
+            continue
+        pretrainer, start = None, time.perf_counter()
+        if CANDIDATES[name] is not None:
+            pretrainer = DSSLPretrainer(
+                objectives=CANDIDATES[name], max_epochs=args.epochs, random_state=0
+            ).fit(crystals)
+        seconds = time.perf_counter() - start
+        mae: dict[str, list[float]] = {target: [] for target in tasks}
+        for target, task in tqdm(tasks.items(), desc=name, unit="task"):
+            mae[target] = [evaluate(task, pretrainer, draw) for draw in range(args.draws)]
+        result: dict[str, Any] = {"mae": mae, "seconds_of_pretraining": round(seconds)}
+        if pretrainer is not None:
+            last = pretrainer.history_[-1]
+            result["last_epoch"] = {
+                k: float(v) for k, v in last.items() if k != "batches" and not isinstance(v, bool)
+            }
+        state["results"][name] = result
+        args.output.write_text(json.dumps(state, indent=1))
+        print(summarize(state["results"]).to_string(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
