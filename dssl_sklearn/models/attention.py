@@ -1,0 +1,109 @@
+"""The augmented graph attention layer of DeeperGATGNN."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dssl_sklearn.models.normalization import SmallBatchNorm
+from dssl_sklearn.models.pair_attention import pair_attention
+from dssl_sklearn.models.pairs import EdgePairs
+from dssl_sklearn.models.segments import segment_softmax
+
+_LN2 = math.log(2)
+
+
+class GraphAttention(nn.Module):
+    r"""Augmented graph attention over the neighbors of a site.
+
+    .. math::
+        u_{ij} &= \mathrm{sp}([x_i \,\Vert\, e_{ij}] W), \qquad
+        v_{ij} = \mathrm{sp}([x_j \,\Vert\, e_{ij}] W) \\
+        \alpha_{ij} &= \mathrm{softmax}_j\, \mathrm{sp}\big(\mathrm{BatchNorm}\,
+                       \mathrm{sp}(a \cdot u_{ij} + b \cdot v_{ij})\big) \\
+        x_i' &= \frac{1}{H} \sum_{h=1}^{H} \sum_j \alpha^h_{ij} v^h_{ij} + c
+
+    with sp the softplus, in H heads, as published [1]_ [2]_. It is computed exactly, but
+
+    - ``[x || e] W`` is ``x W_x + e W_e``, the first part once per site, the second once per edge;
+    - an edge and the one back along it have the same u and v, exchanged: both are computed once
+      per pair of sites, see `EdgePairs`;
+    - nothing of the size (n_edges, n_heads * width) is kept: the backward pass makes it anew.
+
+    Parameters
+    ----------
+    width : int
+        Length of a site embedding and of an edge embedding.
+    n_heads : int
+        Number of heads, each `width` wide.
+
+    References
+    ----------
+    .. [1] Louis et al., Phys. Chem. Chem. Phys. 22, 18141 (2020).
+    .. [2] Omee et al., Patterns 3, 100491 (2022).
+    """
+
+    def __init__(self, width: int, n_heads: int) -> None:
+        super().__init__()
+        self.width = width
+        self.n_heads = n_heads
+        self.weight = nn.Parameter(torch.empty(2 * width, n_heads * width))
+        self.attention = nn.Parameter(torch.empty(2, n_heads, width))
+        self.norm = SmallBatchNorm(n_heads)
+        self.bias = nn.Parameter(torch.zeros(width))
+        nn.init.xavier_uniform_(self.weight)
+        # Glorot's bound for the vector [a, b] of each head.
+        bound = math.sqrt(6 / (n_heads + 2 * width))
+        nn.init.uniform_(self.attention, -bound, bound)
+
+    def forward(
+        self, sites: Tensor, edges: Tensor, pairs: EdgePairs, embedding: nn.Linear | None = None
+    ) -> Tensor:
+        """Attend to the neighbors.
+
+        Parameters
+        ----------
+        sites : Tensor of shape (n_sites, width)
+            Site embeddings.
+        edges : Tensor of shape (n_pairs, width)
+            Edge embeddings, one per pair.
+        pairs : EdgePairs
+            The edges.
+        embedding : nn.Linear, default=None
+            Where `edges` of shape (n_pairs, n_basis) are still to be embedded, the linear map that
+            does so. It is multiplied with the layer's weights instead of the edges.
+
+        Returns
+        -------
+        Tensor of shape (n_sites, width)
+            Weighted mean of the messages.
+        """
+        # Exponentials and sums over many edges: in full precision.
+        with torch.autocast(sites.device.type, enabled=False):
+            of_site, of_edge = self.weight[: self.width], self.weight[self.width :]
+            site_part = sites.to(self.weight.dtype) @ of_site
+            if embedding is not None:
+                site_part = site_part + embedding.bias @ of_edge
+                of_edge = embedding.weight.t() @ of_edge
+            # From natural to binary units and back.
+            message = pair_attention(
+                site_part / _LN2,
+                edges,
+                of_edge / _LN2,
+                self.attention * _LN2,
+                pairs=pairs,
+                weigh=partial(self._weigh, pairs.target, len(sites)),
+                norm=(self.norm.weight, self.norm.bias),
+            )
+            return message * (_LN2 / self.n_heads) + self.bias
+
+    def _weigh(
+        self, target: Tensor, n_sites: int, logits: Tensor, weight: Tensor, bias: Tensor
+    ) -> Tensor:
+        """Attention from its logits, both of shape (n_edges, n_heads)."""
+        normalized = self.norm.normalize(F.softplus(logits), weight, bias)
+        return segment_softmax(F.softplus(normalized), target, n_sites)

@@ -1,0 +1,135 @@
+"""Normalizations of DeeperGATGNN, for batches of any size and in little memory."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dssl_sklearn.models._checks import check_integer
+
+#: Share of a new batch in the running statistics, and what keeps a variance above zero.
+_MOMENTUM = 0.1
+_EPS = 1e-5
+
+
+class SmallBatchNorm(nn.BatchNorm1d):
+    """Batch normalization that takes a batch of one row, with its running statistics."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """Normalize the columns of a (n_rows, n_columns) tensor."""
+        return self.normalize(input, self.weight, self.bias)
+
+    def normalize(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Normalize with these parameters in place of the module's own.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n_rows, n_columns)
+            Rows; a single one is normalized by the running statistics.
+        weight, bias : Tensor of shape (n_columns,)
+            Scale and shift of the normalized columns.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_columns)
+            Normalized rows.
+        """
+        from_batch = self.training and len(rows) > 1
+        return F.batch_norm(
+            rows, self.running_mean, self.running_var, weight, bias, from_batch, _MOMENTUM, _EPS
+        )
+
+
+class DiffGroupNorm(nn.Module):
+    r"""Differentiable group normalization of site embeddings.
+
+    Sites are softly assigned to groups, and each group is batch-normalized by itself:
+
+    .. math:: s = \mathrm{softmax}(x W), \qquad
+              x' = x + \lambda \sum_g \mathrm{BatchNorm}_g(s_g \odot x)
+
+    Same results as ``torch_geometric.nn.DiffGroupNorm``, whose tensors of shape
+    (n_sites, n_groups * width) are not made here: the sum over the groups is ``x`` times one
+    matrix product, and the statistics of the products ``s_g x_f`` are matrix products, too.
+
+    Parameters
+    ----------
+    width : int
+        Length of a site embedding.
+    n_groups : int, default=10
+        Number of groups.
+    scale : float, default=0.01
+        Weight :math:`\lambda` of the normalized part.
+
+    References
+    ----------
+    .. [1] Zhou et al., "Towards Deeper Graph Neural Networks with Differentiable Group
+       Normalization", NeurIPS 2020, equations 3 and 4.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, width: int, n_groups: int = 10, scale: float = 0.01) -> None:
+        super().__init__()
+        check_integer("n_groups", n_groups)
+        self.scale = scale
+        self.assign = nn.Linear(width, n_groups, bias=False)
+        self.weight = nn.Parameter(torch.ones(n_groups, width))
+        self.bias = nn.Parameter(torch.zeros(n_groups, width))
+        self.register_buffer("running_mean", torch.zeros(n_groups, width))
+        self.register_buffer("running_var", torch.ones(n_groups, width))
+
+    def forward(self, sites: Tensor) -> Tensor:
+        """Normalize.
+
+        Parameters
+        ----------
+        sites : Tensor of shape (n_sites, width)
+            Site embeddings; a single one is normalized by the running statistics.
+
+        Returns
+        -------
+        Tensor of shape (n_sites, width)
+            Normalized embeddings.
+        """
+        # Statistics need full precision, whatever the linear layers run in.
+        with torch.autocast(sites.device.type, enabled=False):
+            sites = sites.to(self.weight.dtype)
+            groups = self.assign(sites).softmax(dim=1)
+            mean, variance = self._statistics(sites, groups)
+            factor = self.weight * (variance + _EPS).rsqrt()
+            offset = (self.bias - mean * factor).sum(0)
+            normalized: Tensor = sites * (groups @ factor) + offset
+            return sites + self.scale * normalized
+
+    def _statistics(self, sites: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance that normalize the products of group weights and features."""
+        n_sites = len(sites)
+        if not self.training or n_sites < 2:
+            return self.running_mean, self.running_var
+        mean, variance = _product_statistics(sites, groups)
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, _MOMENTUM)
+            self.running_var.lerp_(variance * (n_sites / (n_sites - 1)), _MOMENTUM)
+        return mean, variance
+
+
+def _product_statistics(sites: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance over the sites of s_g x_f, each of shape (n_groups, width).
+
+    With means S and X and deviations ds and dx, s x - S X = s dx + X ds. The second moment of that
+    is taken, not of s x itself, which would lose the digits that large means share.
+    """
+    n_sites = len(sites)
+    site_mean, group_mean = sites.mean(0), groups.mean(0)
+    dx, ds = sites - site_mean, groups - group_mean
+    shift = groups.t() @ dx / n_sites
+    second = (
+        groups.square().t() @ dx.square()
+        + 2 * site_mean * ((groups * ds).t() @ dx)
+        + site_mean.square() * ds.square().sum(0).unsqueeze(1)
+    ) / n_sites
+    # Rounding may leave a tiny negative number where all sites are equal.
+    return group_mean.unsqueeze(1) * site_mean + shift, (second - shift.square()).clamp_min(0)

@@ -1,0 +1,78 @@
+"""Sums, means and softmax over the edges of a site or the sites of a crystal.
+
+All of them add rows with ``index_add``: on the CPU it is deterministic, and the fastest of the
+forms tried for sorted indices (segment reduction, sparse products, padding to equal lengths).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def segment_sum(values: Tensor, index: Tensor, n_segments: int) -> Tensor:
+    """Add up the rows that belong to the same segment.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n_rows, ...)
+        Rows; half precision is summed in float32.
+    index : Tensor of shape (n_rows,), int64
+        Segment of each row.
+    n_segments : int
+        Number of segments; an empty one sums to zero.
+
+    Returns
+    -------
+    Tensor of shape (n_segments, ...)
+        Sums.
+    """
+    if values.dtype in (torch.float16, torch.bfloat16):
+        values = values.float()
+    return values.new_zeros(n_segments, *values.shape[1:]).index_add_(0, index, values)
+
+
+def segment_count(index: Tensor, n_segments: int) -> Tensor:
+    """Count the rows of each segment.
+
+    Parameters
+    ----------
+    index : Tensor of shape (n_rows,), int64
+        Segment of each row.
+    n_segments : int
+        Number of segments.
+
+    Returns
+    -------
+    Tensor of shape (n_segments, 1), float32
+        Numbers of rows, 1 for an empty segment, so that it can divide.
+    """
+    ones = torch.ones(len(index), device=index.device, dtype=torch.float32)
+    return segment_sum(ones, index, n_segments).clamp_min(1).unsqueeze(1)
+
+
+def segment_softmax(logits: Tensor, index: Tensor, n_segments: int) -> Tensor:
+    """Softmax over the rows of each segment, for every column.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_rows, n_columns)
+        Logits; half precision is computed in float32.
+    index : Tensor of shape (n_rows,), int64
+        Segment of each row.
+    n_segments : int
+        Number of segments.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_columns)
+        Positive weights that sum to 1 in each segment.
+    """
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    # The shift by the largest logit cancels in the result, hence also in the gradient.
+    largest = logits.new_zeros(n_segments, logits.shape[1]).scatter_reduce(
+        0, index.unsqueeze(1).expand_as(logits), logits.detach(), "amax", include_self=False
+    )
+    weights = (logits - largest.index_select(0, index)).exp()
+    return weights / segment_sum(weights, index, n_segments).index_select(0, index)
