@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.models._checks import check_integer
 from dssl_sklearn.models.backbone import Backbone
+from dssl_sklearn.models.gated_sum import gated_sum
 from dssl_sklearn.models.layers import DistanceExpansion, SiteEncoder, SiteFeatures
 from dssl_sklearn.models.segments import segment_count, segment_sum
 
@@ -64,12 +66,17 @@ class GatedConvolution(nn.Module):
         Tensor of shape (n_sites, width)
             New embeddings.
         """
-        source, target = edge_index
         # The linear map of [x_i, x_j, g] is split, so that its site parts are computed once a site.
-        mixed = self.from_edge(expanded)
-        mixed = mixed + self.from_target(sites).index_select(0, target)
-        mixed = mixed + self.from_source(sites).index_select(0, source)
-        message = segment_sum(F.glu(mixed, dim=1), target, len(sites)) / count
+        of_target, of_source = self.from_target(sites), self.from_source(sites)
+        # Blocks would only add calls on a GPU; and under autocast the products choose their precision.
+        if sites.is_cuda or torch.is_autocast_enabled(sites.device.type):
+            source, target = edge_index
+            mixed = self.from_edge(expanded) + of_target.index_select(0, target)
+            mixed = mixed + of_source.index_select(0, source)
+            message = segment_sum(F.glu(mixed, dim=1), target, len(sites))
+        else:
+            message = gated_sum(of_target, of_source, expanded, self.from_edge.weight, edge_index)
+        message = message / count
         update: Tensor = self.update(F.silu(self.norm(message)))
         return sites + update
 

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER, element_features
 from dssl_sklearn.models._checks import check_choice, check_integer, check_positive
 
+#: Numbers that underflow cost many times as much as others, here and in the products that follow.
+_SMALLEST_EXPONENT = -60.0
+
 #: What a network knows of an element.
 SiteFeatures: TypeAlias = Literal["physical", "onehot"]
 
@@ -63,7 +66,8 @@ class DistanceExpansion(nn.Module):
         # Half precision could not tell 7.99 from 8 angstrom.
         with torch.autocast(distance.device.type, enabled=False):
             offset = distance.to(self.centers.dtype).unsqueeze(1) - self.centers
-            return (offset.square() * (-0.5 / self.sigma**2)).exp()
+            exponent = offset.square() * (-0.5 / self.sigma**2)
+            return exponent.clamp_min(_SMALLEST_EXPONENT).exp()
 
 
 class SiteEncoder(nn.Module):

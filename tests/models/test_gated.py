@@ -1,7 +1,9 @@
 import copy
 
+import pytest
 import torch
 
+from dssl_sklearn.models import gated_sum
 from dssl_sklearn.models.gated import GatedConvolution
 
 
@@ -26,21 +28,28 @@ def plain_convolution(layer, sites, expanded, edge_index):
     return sites + hidden @ layer.update.weight.t() + layer.update.bias
 
 
-def test_equals_plain_form_with_gradients(make_batch):
+@pytest.mark.parametrize("block", [17, 4096])
+def test_equals_plain_form(block, make_batch, monkeypatch):
+    monkeypatch.setattr(gated_sum, "_BLOCK", block)
     batch = make_batch()
+    assert len(batch.edge_distance) > 2 * 17
     layer = GatedConvolution(7, 5).double()
     torch.nn.init.normal_(layer.norm.weight)
     twin = copy.deepcopy(layer)
     sites = torch.randn(batch.n_sites, 7, dtype=torch.float64)
     expanded = torch.rand(len(batch.edge_distance), 5, dtype=torch.float64)
     count = torch.bincount(batch.edge_index[1], minlength=batch.n_sites).clamp_min(1)[:, None]
-    inputs, inputs_twin = sites.clone().requires_grad_(), sites.clone().requires_grad_()
-    fast = layer(inputs, expanded, batch.edge_index, count)
-    plain = plain_convolution(twin, inputs_twin, expanded, batch.edge_index)
+    inputs = [sites.clone().requires_grad_(), expanded.clone().requires_grad_()]
+    inputs_twin = [x.detach().clone().requires_grad_() for x in inputs]
+    fast = layer(*inputs, batch.edge_index, count)
+    plain = plain_convolution(twin, *inputs_twin, batch.edge_index)
     torch.testing.assert_close(fast, plain, rtol=0, atol=1e-10)
+    with torch.no_grad():
+        assert torch.equal(layer(*inputs, batch.edge_index, count), fast)
     weights = torch.randn_like(fast)
     (fast * weights).sum().backward()
     (plain * weights).sum().backward()
-    torch.testing.assert_close(inputs.grad, inputs_twin.grad, rtol=0, atol=1e-10)
+    for ours, theirs in zip(inputs, inputs_twin, strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-10)
     for (name, ours), theirs in zip(layer.named_parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-10, msg=name)

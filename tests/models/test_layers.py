@@ -36,6 +36,10 @@ class TestDistanceExpansion:
             inside = expansion(distance)
         assert torch.equal(inside, expansion(distance))
 
+    def test_no_denormal_numbers(self):
+        out = DistanceExpansion(60, 8.0)(torch.linspace(0, 30, 1000))
+        assert out.min() > torch.finfo(torch.float32).tiny
+
     def test_nothing_to_store(self):
         assert DistanceExpansion(10, 8.0).state_dict() == {}
 
