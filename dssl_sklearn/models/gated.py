@@ -68,7 +68,7 @@ class GatedConvolution(nn.Module):
         """
         # The linear map of [x_i, x_j, g] is split, so that its site parts are computed once a site.
         of_target, of_source = self.from_target(sites), self.from_source(sites)
-        # Blocks would only add calls on a GPU; and under autocast the products choose their precision.
+        # Blocks only add calls on a GPU; under autocast the products choose their precision.
         if sites.is_cuda or torch.is_autocast_enabled(sites.device.type):
             source, target = edge_index
             mixed = self.from_edge(expanded) + of_target.index_select(0, target)
