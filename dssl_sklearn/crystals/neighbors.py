@@ -19,6 +19,7 @@ _GROWTH = 1.3
 #: The library bins space into cubes of the radius; an almost empty cell must not ask for more.
 _MAX_BINS = 1e5
 
+#: Center, neighbor, image and distance of pairs of sites.
 _Edges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 
@@ -92,39 +93,32 @@ def _nearest_shells(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], int]:
     """Whole shells of nearest neighbors of every site, with a search radius that adapts.
 
-    A radius is large enough for a site once it has shown `max_neighbors` neighbors and the gap
-    behind the last shell; only sites that still lack some are searched again with a larger one.
+    A radius is large enough for a site once it has shown `max_neighbors` neighbors, or all within
+    the cutoff, and the gap behind the last shell; only sites that still lack some are searched
+    again with a larger one.
     """
     n_sites = len(positions)
-    reach = cutoff + SHELL_TOLERANCE
+    reach = np.full(n_sites, cutoff + SHELL_TOLERANCE)
     # Radius of the sphere that holds max_neighbors + 1 atoms at the mean density, a little larger.
     volume = abs(np.linalg.det(lattice))
     radius = 1.15 * (3 * (max_neighbors + 1) * volume / (4 * np.pi * n_sites)) ** (1 / 3)
-    # A gap can only be seen within the radius searched, hence twice the tolerance at the end.
-    limit = reach + 2 * SHELL_TOLERANCE
+    # A gap can only be seen within the radius searched, hence more than the tolerance behind reach.
+    limit = cutoff + 3 * SHELL_TOLERANCE
     pending = np.arange(n_sites)
     found: list[_Edges] = []
     n_isolated = 0
     while len(pending):
         radius = min(radius, limit)
         edges = _search(positions, pending, lattice, radius)
-        edges, complete = _trim(edges, n_sites, radius, reach, max_neighbors)
-        done = complete[pending]
+        edges, complete = _trim(edges, reach, radius, max_neighbors)
         if radius >= limit:
-            has_neighbor = np.bincount(edges[0], minlength=n_sites)[pending] > 0
-            isolated = pending[~has_neighbor]
-            n_isolated += len(isolated)
-            # What has neighbors is done; the isolated rest is searched without a limit.
-            done = has_neighbor
-            reach = limit = np.inf
-        if done.all():
-            found.append(edges)
-            break
-        is_done = np.zeros(n_sites, dtype=bool)
-        is_done[pending[done]] = True
-        keep = is_done[edges[0]]
+            # Left are isolated sites, now without a cutoff, and shells that run across the limit.
+            isolated = pending[np.bincount(edges[0], minlength=n_sites)[pending] == 0]
+            reach[isolated] = limit = np.inf
+            n_isolated = len(isolated)
+        keep = complete[edges[0]]
         found.append(tuple(part[keep] for part in edges))  # type: ignore[arg-type]
-        pending = pending[~done]
+        pending = pending[~complete[pending]]
         radius *= _GROWTH
     return *_merge(found), n_isolated
 
@@ -170,14 +164,15 @@ def _search(
 
 
 def _trim(
-    edges: _Edges, n_sites: int, radius: float, reach: float, max_neighbors: int
+    edges: _Edges, reach: NDArray[np.float64], radius: float, max_neighbors: int
 ) -> tuple[_Edges, NDArray[np.bool_]]:
     """Keep the nearest whole shells of each center and tell which centers are complete."""
     center, _, _, distance = edges
+    n_sites = len(reach)
     n_found = np.bincount(center, minlength=n_sites)
     start = np.cumsum(n_found) - n_found
     rank = np.arange(len(center)) - start[center]
-    n_near = np.bincount(center[distance <= reach], minlength=n_sites)
+    n_near = np.bincount(center[distance <= reach[center]], minlength=n_sites)
     wanted = np.minimum(n_near, max_neighbors)
     # A shell ends where the next neighbor is a gap away; only gaps behind the wanted ones count.
     gap = rank == 0
@@ -189,7 +184,8 @@ def _trim(
     n_kept = np.bincount(center_kept, minlength=n_sites)
     last = np.where(n_kept > 0, start + n_kept - 1, 0)
     farthest = distance[last] if len(distance) else np.zeros(n_sites)
-    complete = (n_kept >= max_neighbors) & (farthest + SHELL_TOLERANCE <= radius)
+    enough = (n_kept >= max_neighbors) | ((n_kept > 0) & (radius >= reach))
+    complete = enough & (farthest + SHELL_TOLERANCE <= radius)
     return tuple(part[keep] for part in edges), complete
 
 
