@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from dssl_sklearn.exceptions import InvalidInputError
 
 #: Volume of the cell over the product of its edge lengths below which the cell counts as flat.
 _FLAT_CELL = 1e-6
+#: Cells away from the origin beyond which a coordinate has lost its fraction and counts as wrong.
+_FARTHEST_CELL = 1e6
 
 _ACCEPTED = (
     "a pymatgen Structure, an ASE Atoms, a structure dict, the path of a CIF or POSCAR file, "
@@ -33,8 +35,8 @@ def as_sequence(X: Any, name: str = "X") -> Sequence[Any]:  # noqa: ANN401 - the
     Parameters
     ----------
     X : list, tuple, ndarray, pandas Series, one-column DataFrame, or another sequence
-        Crystals. An array of sites, which ``np.asarray`` makes from structures of equal size, is
-        turned back into one row per structure.
+        Crystals. An array of sites, which ``np.asarray`` makes from crystals of equal size, is
+        turned back into one crystal per row.
     name : str, default="X"
         Name of the argument in error messages.
 
@@ -48,10 +50,15 @@ def as_sequence(X: Any, name: str = "X") -> Sequence[Any]:  # noqa: ANN401 - the
     InvalidInputError
         If `X` is a single crystal, not a sequence, empty, or a table of several columns.
     """
-    if _is_single_crystal(X):
-        kind = type(X).__name__
+    if isinstance(X, Mapping) and "lattice" not in X:
         raise InvalidInputError(
-            f"{name} is a single {kind}, expected a sequence of crystals; write [{name}] for one."
+            f"{name} is a {type(X).__name__}, expected a sequence of crystals; write "
+            f"list({name}.values()) for those of a dict."
+        )
+    if _is_single_crystal(X):
+        raise InvalidInputError(
+            f"{name} is a single {type(X).__name__}, expected a sequence of crystals; write "
+            f"[{name}] for one."
         )
     if hasattr(X, "iloc"):
         X = _pandas_column(X, name)
@@ -68,10 +75,11 @@ def as_sequence(X: Any, name: str = "X") -> Sequence[Any]:  # noqa: ANN401 - the
 
 
 def _is_single_crystal(X: Any) -> bool:  # noqa: ANN401
-    if isinstance(X, str | os.PathLike | Mapping | Crystal | CrystalGraph):
+    if isinstance(X, str | bytes | os.PathLike | Mapping | Crystal | CrystalGraph):
         return True
-    # Structures, molecules and ASE Atoms are sequences of their sites.
-    return hasattr(X, "cart_coords") or hasattr(X, "get_atomic_numbers")
+    # Structures, molecules and ASE Atoms are sequences of their sites. The class is asked, since
+    # the attribute itself may be costly.
+    return hasattr(type(X), "cart_coords") or hasattr(type(X), "get_atomic_numbers")
 
 
 def _pandas_column(X: Any, name: str) -> list[Any]:  # noqa: ANN401
@@ -88,19 +96,31 @@ def _pandas_column(X: Any, name: str) -> list[Any]:  # noqa: ANN401
 def _array_items(X: NDArray[Any], name: str) -> list[Any]:
     if X.size == 0:
         raise InvalidInputError(f"{name} is empty, expected at least one structure.")
-    if X.dtype.kind not in "OU":
+    if X.dtype.kind not in "OUT":
         raise InvalidInputError(
             f"{name} is an array of dtype {X.dtype}, expected crystals: each {_ACCEPTED}."
         )
-    if X.ndim == 2 and hasattr(X.flat[0], "frac_coords") and hasattr(X.flat[0], "species"):
-        from pymatgen.core import Structure
-
-        return [Structure.from_sites(list(row)) for row in X]
+    if X.ndim == 2 and _is_site(X.flat[0]):
+        return [_crystal_of_sites(row) for row in X]
     if X.ndim == 1 or (X.ndim == 2 and X.shape[1] == 1):
         return list(X.ravel())
     raise InvalidInputError(
         f"{name} is an array of shape {X.shape}, expected one crystal per row: (n_structures,)."
     )
+
+
+def _is_site(item: Any) -> bool:  # noqa: ANN401
+    """Whether this is a site of a pymatgen Structure or an atom of ASE Atoms (not those)."""
+    of_structure = hasattr(item, "frac_coords") and not hasattr(item, "sites")
+    return of_structure or getattr(item, "atoms", None) is not None
+
+
+def _crystal_of_sites(row: NDArray[np.object_]) -> Any:  # noqa: ANN401
+    if hasattr(row[0], "atoms"):
+        return row[0].atoms[[atom.index for atom in row]]
+    from pymatgen.core import Structure
+
+    return Structure.from_sites(list(row))
 
 
 def read_crystal(item: Any, site_properties: Iterable[str] = ()) -> Crystal:  # noqa: ANN401
@@ -125,14 +145,14 @@ def read_crystal(item: Any, site_properties: Iterable[str] = ()) -> Crystal:  # 
     """
     wanted = tuple(site_properties)
     if isinstance(item, Crystal):
-        return _checked(item)
+        return _checked(_from_crystal(item, wanted))
     if isinstance(item, str | os.PathLike):
         return _checked(_from_structure(_load_file(item), wanted))
     if isinstance(item, Mapping):
         return _checked(_from_structure(_load_dict(item), wanted))
-    if hasattr(item, "get_atomic_numbers"):
+    if hasattr(type(item), "get_atomic_numbers"):
         return _checked(_from_ase(item, wanted))
-    if hasattr(item, "cart_coords") and hasattr(item, "sites"):
+    if hasattr(type(item), "cart_coords"):
         return _checked(_from_structure(item, wanted))
     raise UnusableCrystalError(
         f"not a structure: found {type(item).__name__}, expected {_ACCEPTED}"
@@ -143,22 +163,18 @@ def _load_file(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
     from pymatgen.core import Structure
 
     if not Path(path).is_file():
-        raise UnusableCrystalError(f"no such file: {os.fspath(path)!r}")
+        raise UnusableCrystalError(f"no such file: {str(path)!r}")
     try:
         return Structure.from_file(os.fspath(path))
     except Exception as error:
-        raise UnusableCrystalError(
-            f"cannot read {os.fspath(path)!r}: {_first_line(error)}"
-        ) from error
+        raise UnusableCrystalError(f"cannot read {str(path)!r}: {_first_line(error)}") from error
 
 
 def _load_dict(record: Mapping[str, Any]) -> Any:  # noqa: ANN401
     from pymatgen.core import Structure
 
     if "lattice" not in record:
-        raise UnusableCrystalError(
-            "a dict without a 'lattice' (a molecule?); a periodic cell is needed"
-        )
+        raise UnusableCrystalError("a dict without a 'lattice' (a molecule?); a cell is needed")
     try:
         return Structure.from_dict(dict(record))
     except Exception as error:
@@ -170,6 +186,16 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
+def _from_crystal(crystal: Crystal, wanted: tuple[str, ...]) -> Crystal:
+    """Copy, so that the graph does not change with the caller's arrays."""
+    return Crystal(
+        np.array(crystal.numbers, dtype=np.int64),
+        np.array(crystal.frac_coords, dtype=np.float64),
+        np.array(crystal.lattice, dtype=np.float64),
+        _site_properties(crystal.site_properties.get, wanted, len(crystal)),
+    )
+
+
 def _from_ase(atoms: Any, wanted: tuple[str, ...]) -> Crystal:  # noqa: ANN401
     lattice = np.array(atoms.cell, dtype=np.float64)
     # A slab (periodic in two directions, with vacuum in its cell) is taken as the periodic crystal
@@ -177,19 +203,18 @@ def _from_ase(atoms: Any, wanted: tuple[str, ...]) -> Crystal:  # noqa: ANN401
     if not np.any(atoms.pbc) or not lattice.any():
         raise UnusableCrystalError("a molecule without a lattice; a periodic cell is needed")
     _check_cell(lattice)
-    frac_coords = np.asarray(atoms.positions, dtype=np.float64) @ np.linalg.inv(lattice)
-    n_sites = len(atoms)
-    properties = {
-        name: np.asarray(atoms.arrays.get(name, np.full(n_sites, np.nan)), dtype=np.float64)
-        for name in wanted
-    }
+    with np.errstate(invalid="ignore"):  # infinite positions are reported later
+        frac_coords = np.asarray(atoms.positions, dtype=np.float64) @ np.linalg.inv(lattice)
     return Crystal(
-        np.array(atoms.get_atomic_numbers(), dtype=np.int64), frac_coords, lattice, properties
+        np.array(atoms.get_atomic_numbers(), dtype=np.int64),
+        frac_coords,
+        lattice,
+        _site_properties(atoms.arrays.get, wanted, len(atoms)),
     )
 
 
 def _from_structure(structure: Any, wanted: tuple[str, ...]) -> Crystal:  # noqa: ANN401
-    if not hasattr(structure, "lattice"):
+    if not hasattr(structure, "lattice") or not any(structure.lattice.pbc):
         raise UnusableCrystalError("a molecule without a lattice; a periodic Structure is needed")
     if len(structure) == 0:
         raise UnusableCrystalError("empty: it has no sites")
@@ -197,49 +222,57 @@ def _from_structure(structure: Any, wanted: tuple[str, ...]) -> Crystal:  # noqa
         [_atomic_number(site.species, index) for index, site in enumerate(structure.sites)],
         dtype=np.int64,
     )
-    properties = {name: _site_values(structure, name) for name in wanted}
+    sites = structure.sites
     return Crystal(
         numbers,
         np.array(structure.frac_coords, dtype=np.float64),
         np.array(structure.lattice.matrix, dtype=np.float64),
-        properties,
+        _site_properties(lambda name: [s.properties.get(name) for s in sites], wanted, len(sites)),
     )
 
 
 def _atomic_number(species: Any, index: int) -> int:  # noqa: ANN401
-    if len(species) == 1:
-        ((specie, occupancy),) = species.items()
+    numbers = set()
+    for specie in species:
         # Dummy species carry a hash as their Z; it must not pass for an element.
-        z = 0 if type(specie).__name__ == "DummySpecies" else specie.Z
-        if abs(occupancy - 1.0) < 1e-3 and 1 <= z <= MAX_ATOMIC_NUMBER:
-            return int(z)
-        if z < 1 or z > MAX_ATOMIC_NUMBER:
+        z = 0 if type(specie).__name__ == "DummySpecies" else int(specie.Z)
+        if not 1 <= z <= MAX_ATOMIC_NUMBER:
             raise UnusableCrystalError(
                 f"site {index} holds {specie}, which is no element from H to Lr (Z = 1 to 103)"
             )
+        numbers.add(z)
+    # One element in several oxidation states, or isotopes, is no disorder once these are dropped.
+    if len(numbers) == 1 and abs(species.num_atoms - 1.0) < 1e-3:
+        return numbers.pop()
     raise UnusableCrystalError(
         f"site {index} is disordered ({species}); order it first, for example with pymatgen's "
         "OrderDisorderedStructureTransformation"
     )
 
 
-def _site_values(structure: Any, name: str) -> NDArray[np.float64]:  # noqa: ANN401
-    values = [site.properties.get(name) for site in structure.sites]
-    try:
-        return np.array([np.nan if v is None else v for v in values], dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError) as error:
-        raise UnusableCrystalError(f"site property {name!r} is not one number per site") from error
+def _site_properties(
+    find: Callable[[str], Iterable[Any] | None], wanted: tuple[str, ...], n_sites: int
+) -> dict[str, NDArray[np.float64]]:
+    """One number per site under each name, NaN where unknown."""
+    found = {}
+    for name in wanted:
+        values = find(name)
+        listed = [None] * n_sites if values is None else values
+        try:
+            numbers = np.array([np.nan if v is None else v for v in listed], dtype=np.float64)
+            found[name] = numbers.reshape(n_sites)
+        except (TypeError, ValueError) as error:
+            raise UnusableCrystalError(f"{name!r} is not one number per site") from error
+    return found
 
 
 def _check_cell(lattice: NDArray[np.float64]) -> None:
     if not np.isfinite(lattice).all():
         raise UnusableCrystalError("the lattice has NaN or infinite entries")
     edges = np.linalg.norm(lattice, axis=1)
-    volume = abs(np.linalg.det(lattice))
-    if not volume > _FLAT_CELL * edges.prod():
-        raise UnusableCrystalError(
-            f"the cell has zero volume (lattice {lattice.round(6).tolist()})"
-        )
+    if not abs(np.linalg.det(lattice)) > _FLAT_CELL * edges.prod():
+        shown = lattice.round(6).tolist()
+        raise UnusableCrystalError(f"the cell has zero volume (lattice {shown})")
 
 
 def _checked(crystal: Crystal) -> Crystal:
@@ -259,5 +292,7 @@ def _checked(crystal: Crystal) -> Crystal:
     if not np.isfinite(crystal.frac_coords).all():
         bad = int(np.flatnonzero(~np.isfinite(crystal.frac_coords).all(axis=1))[0])
         raise UnusableCrystalError(f"site {bad} has NaN or infinite coordinates")
+    if np.abs(crystal.frac_coords).max() > _FARTHEST_CELL:
+        raise UnusableCrystalError("coordinates are over a million cells away; wrap them into one")
     _check_cell(crystal.lattice)
     return crystal
