@@ -54,7 +54,9 @@ class GraphCache:
             return self._graphs.get(key)
 
     def put(self, key: bytes, graph: CrystalGraph, *, isolated: bool) -> None:
-        """Keep a graph; the least recently used ones make room."""
+        """Keep a graph, from now on read-only; the least recently used ones make room."""
+        for array in _arrays(graph):
+            array.setflags(write=False)
         with self._lock:
             if key not in self._graphs:
                 self._bytes += _n_bytes(graph)
@@ -70,9 +72,9 @@ class GraphCache:
             self._bytes = 0
 
 
-def _n_bytes(graph: CrystalGraph) -> int:
+def _arrays(graph: CrystalGraph) -> tuple[NDArray[Any], ...]:
     crystal = graph.crystal
-    arrays: tuple[NDArray[Any], ...] = (
+    return (
         graph.source,
         graph.target,
         graph.shift,
@@ -82,7 +84,10 @@ def _n_bytes(graph: CrystalGraph) -> int:
         crystal.lattice,
         *crystal.site_properties.values(),
     )
-    return sum(array.nbytes for array in arrays)
+
+
+def _n_bytes(graph: CrystalGraph) -> int:
+    return sum(array.nbytes for array in _arrays(graph))
 
 
 #: The cache that folds, grid points, pretraining and fine-tuning of one process share.
