@@ -11,7 +11,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 
 from dssl_sklearn.crystals.cache import GRAPH_CACHE, content_key
 from dssl_sklearn.crystals.dataset import GraphDataset
-from dssl_sklearn.crystals.graph import CrystalGraph
+from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 from dssl_sklearn.crystals.inputs import UnusableCrystalError, as_sequence, read_crystal
 from dssl_sklearn.crystals.neighbors import build_graph
 from dssl_sklearn.exceptions import InvalidStructureError, IsolatedSiteWarning
@@ -70,14 +70,14 @@ class GraphBuilder:
     def dataset(self, X: Any, name: str = "X") -> GraphDataset:  # noqa: ANN401
         """Build the contiguous data set of all crystals.
 
-        A `GraphDataset` of the same settings passes through.
+        A `GraphDataset` of the same settings, and with the site properties, passes through.
 
         Raises
         ------
         InvalidInputError, InvalidStructureError
             As `graphs`.
         """
-        if isinstance(X, GraphDataset) and len(X) and self._fits(X):
+        if isinstance(X, GraphDataset) and len(X) and self._fits(X) and not self._missing(X):
             return X
         parts = self._build(as_sequence(X, name), as_dataset=True)
         return GraphDataset.concatenate(
@@ -86,6 +86,9 @@ class GraphBuilder:
 
     def _fits(self, graph: CrystalGraph | GraphDataset) -> bool:
         return (graph.cutoff, graph.max_neighbors) == (self.cutoff, self.max_neighbors)
+
+    def _missing(self, record: Crystal | GraphDataset) -> list[str]:
+        return sorted(set(self.site_properties) - set(record.site_properties))
 
     def _build(self, items: Sequence[Any], *, as_dataset: bool) -> list[_Part]:
         starts = range(0, len(items), _CHUNK)
@@ -135,7 +138,11 @@ class GraphBuilder:
                     f"{item.max_neighbors}, expected {self.cutoff} and {self.max_neighbors}; "
                     "give StructureToGraph and the estimator the same values"
                 )
-            self._check_properties(item)
+            if missing := self._missing(item.crystal):
+                raise UnusableCrystalError(
+                    f"a graph without the site properties {missing}; give StructureToGraph "
+                    f"site_properties={list(self.site_properties)}"
+                )
             return item, False
         crystal = read_crystal(item, self.site_properties)
         if not cache:
@@ -148,14 +155,6 @@ class GraphBuilder:
             known = (graph, n_isolated > 0)
             GRAPH_CACHE.put(key, graph, isolated=known[1])
         return known
-
-    def _check_properties(self, graph: CrystalGraph) -> None:
-        missing = set(self.site_properties) - set(graph.crystal.site_properties)
-        if missing:
-            raise UnusableCrystalError(
-                f"a graph without the site properties {sorted(missing)}; give StructureToGraph "
-                f"site_properties={list(self.site_properties)}"
-            )
 
 
 def _build_slice(builder: GraphBuilder, items: Sequence[Any], *, as_dataset: bool) -> _Part:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -140,7 +140,15 @@ class GraphDataset:
     def __iter__(self) -> Iterator[CrystalGraph]:
         return (self[index] for index in range(len(self)))
 
-    def __getitem__(self, index: int) -> CrystalGraph:
+    @overload
+    def __getitem__(self, index: int) -> CrystalGraph: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[CrystalGraph]: ...
+
+    def __getitem__(self, index: int | slice) -> CrystalGraph | list[CrystalGraph]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} crystals")
         index = index % len(self)
