@@ -56,13 +56,14 @@ class CrystalBatch:
         return self.numbers.shape[0]
 
     def to(self, *args: Any, **kwargs: Any) -> CrystalBatch:  # noqa: ANN401 - same as Tensor.to
-        """Move to a device, or cast the floating-point fields; arguments as of ``Tensor.to``."""
-        casts_dtype = any(isinstance(a, torch.dtype) for a in (*args, *kwargs.values()))
+        """Move to a device and cast the floating-point fields; arguments as of ``Tensor.to``."""
+        no_cast = [a for a in args if not isinstance(a, torch.dtype)]
+        no_cast_kwargs = {k: v for k, v in kwargs.items() if k != "dtype"}
 
         def move(value: Tensor) -> Tensor:
-            if casts_dtype and not value.is_floating_point():
-                return value
-            return value.to(*args, **kwargs)
+            if value.is_floating_point():
+                return value.to(*args, **kwargs)
+            return value.to(*no_cast, **no_cast_kwargs)
 
         moved: dict[str, Any] = {}
         for f in fields(self):
