@@ -81,13 +81,18 @@ class EdgeBudgetSampler(Sampler[list[int]]):
         return max(1, -(-len(self.n_edges) // self.batch_size))
 
     def __iter__(self) -> Iterator[list[int]]:
-        n_crystals = len(self.n_edges)
+        n_crystals, n_batches = len(self.n_edges), min(len(self), len(self.n_edges))
         order = torch.randperm(n_crystals).numpy() if self.shuffle else np.arange(n_crystals)
         cumulative = np.cumsum(self.n_edges[order])
-        budget = cumulative[-1] / len(self)
+        budget = cumulative[-1] / n_batches
         # The middle of a crystal decides, so that one larger than the budget skews no neighbor.
-        part = (cumulative - self.n_edges[order] / 2) // budget
-        for batch in np.split(order, np.flatnonzero(np.diff(part)) + 1):
+        middle = cumulative - self.n_edges[order] / 2
+        number = np.arange(1, n_batches)
+        starts = np.searchsorted(middle, number * budget)
+        # A huge crystal fills several budgets: shift the cuts so that no batch is empty.
+        starts = np.maximum.accumulate(np.maximum(starts, 1) - number) + number
+        starts = np.minimum(starts, n_crystals - n_batches + number)
+        for batch in np.split(order, starts):
             yield batch.tolist()
 
 
