@@ -105,15 +105,13 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         version = config["format_version"]
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise WeightsError(f"{shown!r} was not written by dssl_sklearn's save") from error
-    if not isinstance(version, int) or metadata.get(_CHECKSUM_KEY) != _checksum(
-        metadata[_KEY], tensors
-    ):
-        raise WeightsError(f"{shown!r} is damaged: its content does not fit its checksum")
-    if version > FORMAT_VERSION:
+    if isinstance(version, int) and version > FORMAT_VERSION:
         raise WeightsError(
             f"{shown!r} has format version {version}, this dssl_sklearn reads up to "
             f"{FORMAT_VERSION}; update the package"
         )
+    if metadata.get(_CHECKSUM_KEY) != _checksum(metadata[_KEY], tensors):
+        raise WeightsError(f"{shown!r} is damaged: its content does not fit its checksum")
     return tensors, config
 
 
