@@ -1,0 +1,155 @@
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from pymatgen.core import Lattice, Molecule, Structure
+
+from dssl_sklearn.crystals.builder import GraphBuilder
+from dssl_sklearn.crystals.graph import Crystal
+from dssl_sklearn.crystals.inputs import as_sequence, read_crystal
+from dssl_sklearn.exceptions import DSSLError, InvalidInputError, InvalidStructureError
+
+CUBE = Lattice.cubic(4.0)
+BUILDER = GraphBuilder(8.0, 12, use_cache=False)
+
+
+def salt():
+    return Structure(CUBE, ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+# ---- what cannot be used --------------------------------------------------------------------
+
+
+def ase_with(**kwargs):
+    ase = pytest.importorskip("ase")
+    return ase.Atoms(**{"symbols": "C", "cell": [4, 4, 4], "pbc": True, **kwargs})
+
+
+@pytest.fixture
+def bad_inputs(tmp_path):
+    """Each unusable input with words that its reason must have."""
+    nowhere = tmp_path / "nowhere.cif"
+    (tmp_path / "garbage.cif").write_text("this is no crystal")
+    (tmp_path / "empty.cif").write_text("")
+    graph = GraphBuilder(6.0, 12).graphs([salt()])[0]
+    fine = (np.array([6, 6]), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), 4 * np.eye(3))
+    on_one_place = [[0.1, 0, 0], [1.1, 0, 0]]
+    return [
+        (3.5, "not a structure: found float"),
+        (None, "not a structure: found NoneType"),
+        (salt().sites[0], "not a structure: found PeriodicSite"),
+        ([salt()], "not a structure: found list"),
+        (Structure, "not a structure"),
+        (Structure(CUBE, [], []), "empty"),
+        (ase_with(symbols=""), "empty"),
+        (Structure(CUBE, [{"Na": 0.5, "K": 0.5}], [[0, 0, 0]]), "site 0 is disordered"),
+        (Structure(CUBE, ["Cl", {"Na": 0.5}], [[0, 0, 0], [0.5] * 3]), "site 1 is disordered"),
+        (Structure(CUBE, ["X"], [[0, 0, 0]]), "no element"),
+        (Structure(CUBE, ["Rf"], [[0, 0, 0]]), "site 0 holds Rf, which is no element"),
+        (ase_with(symbols="X"), "site 0 has atomic number 0"),
+        (Structure(CUBE, ["C"], [[np.nan, 0, 0]]), "site 0 has NaN"),
+        (Crystal(fine[0], np.array([[0, 0, 0], [np.inf, 0, 0]]), fine[2]), "site 1 has NaN"),
+        (ase_with(positions=[[0, np.inf, 0]]), "site 0 has NaN or infinite"),
+        (Structure(Lattice(np.full((3, 3), np.nan)), ["C"], [[0, 0, 0]]), "lattice has NaN"),
+        (Structure(Lattice(np.ones((3, 3))), ["C"], [[0, 0, 0]]), "zero volume"),
+        (Structure(Lattice(np.zeros((3, 3))), ["C"], [[0, 0, 0]]), "zero volume"),
+        (ase_with(cell=[4, 4, 0], pbc=[1, 1, 0]), "zero volume"),
+        (Structure(CUBE, ["C", "O"], on_one_place), "sites 0 and 1"),
+        (Structure(Lattice.cubic(0.05), ["C"], [[0, 0, 0]]), "its periodic image"),
+        (Molecule(["H", "H"], [[0, 0, 0], [0, 0, 0.74]]), "molecule without a lattice"),
+        (ase_with(cell=None), "molecule without a lattice"),
+        (ase_with(pbc=False), "molecule without a lattice"),
+        (Structure(Lattice(CUBE.matrix, pbc=(False,) * 3), ["C"], [[0] * 3]), "molecule"),
+        (Molecule(["H"], [[0, 0, 0]]).as_dict(), "molecule"),
+        ({"lattice": "no", "sites": 3}, "not a valid structure dict"),
+        (str(nowhere), "no such file: '.*nowhere.cif'"),
+        (nowhere, "no such file"),
+        (tmp_path, "no such file"),
+        (tmp_path / "garbage.cif", "cannot read"),
+        (tmp_path / "empty.cif", "cannot read"),
+        (graph, "a graph built with cutoff=6.0 and max_neighbors=12, expected 8.0"),
+        (Crystal(fine[0][:1], *fine[1:]), "do not fit 1 sites"),
+        (Crystal(np.array([0, 104]), *fine[1:]), "site 0 has atomic number 0"),
+        (Crystal(fine[0], fine[1] + 1e7, fine[2]), "cells away"),
+    ]
+
+
+# pymatgen warns of the infinite values and of CIF files it cannot read.
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
+def test_all_bad_inputs_are_named_in_one_error(bad_inputs):
+    X, expected = [salt()], {}
+    for item, words in bad_inputs:
+        expected[len(X)] = words
+        X += [item, salt(), salt()]
+    with pytest.raises(InvalidStructureError) as caught:
+        BUILDER.graphs(X)
+    error = caught.value
+    assert sorted(error.reasons) == sorted(expected)
+    for index, words in expected.items():
+        with pytest.raises(InvalidStructureError, match=words):
+            raise InvalidStructureError({index: error.reasons[index]}, 1)
+        assert f"structure {index}: {error.reasons[index]}" in str(error)
+    assert f"{len(expected)} unusable structure(s) of {len(X)}" in str(error)
+    assert isinstance(error, DSSLError)
+    assert isinstance(error, ValueError)
+
+
+def test_the_error_survives_pickling():
+    error = InvalidStructureError({3: "a reason", 1: "another"}, 5)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is InvalidStructureError
+    assert (again.reasons, again.n_structures) == (error.reasons, 5)
+    assert str(again) == str(error)
+
+
+def test_the_error_of_one_bad_row_of_an_array_of_sites():
+    array = np.asarray([salt(), Structure(CUBE, ["X", "C"], [[0, 0, 0], [0.5] * 3])])
+    with pytest.raises(InvalidStructureError) as caught:
+        BUILDER.graphs(array)
+    assert set(caught.value.reasons) == {1}
+
+
+# ---- containers that are refused ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "X, message",
+    [
+        pytest.param(salt(), r"single Structure.*write \[X\]", id="Structure"),
+        pytest.param(salt().as_dict(), "single dict", id="structure dict"),
+        pytest.param({"mp-1": salt()}, r"X is a dict.*list\(X.values\(\)\)", id="dict"),
+        pytest.param(read_crystal(salt()), "single Crystal", id="Crystal"),
+        pytest.param(BUILDER.graphs([salt()])[0], "single CrystalGraph", id="graph"),
+        pytest.param("crystal.cif", "single str", id="str"),
+        pytest.param(b"crystal.cif", "single bytes", id="bytes"),
+        pytest.param((salt() for _ in range(2)), "of type generator", id="generator"),
+        pytest.param({1, 2}, "of type set", id="set"),
+        pytest.param(None, "of type NoneType", id="None"),
+        pytest.param(3, "of type int", id="number"),
+        pytest.param([], "X is empty", id="empty list"),
+        pytest.param(np.array([], dtype=object), "X is empty", id="empty array"),
+        pytest.param(pd.Series([], dtype=object), "X is empty", id="empty Series"),
+        pytest.param(pd.DataFrame({"s": []}), "X is empty", id="empty DataFrame"),
+        pytest.param(np.zeros((3, 4)), "array of dtype float64", id="numbers"),
+        pytest.param(np.empty((2, 2, 2), dtype=object), r"shape \(2, 2, 2\)", id="3-D array"),
+        pytest.param(
+            pd.DataFrame({"structure": [salt()], "y": [1.0]}),
+            r"2 columns \['structure', 'y'\]",
+            id="two columns",
+        ),
+        pytest.param(
+            pd.Series([salt(), salt()]).to_numpy()[None],
+            r"shape \(1, 2\)",
+            id="a row of structures",
+        ),
+    ],
+)
+def test_containers_that_are_refused(X, message):
+    with pytest.raises(InvalidInputError, match=message):
+        BUILDER.graphs(X)
+
+
+def test_a_single_ase_crystal_is_refused():
+    with pytest.raises(InvalidInputError, match="unlabeled is a single Atoms"):
+        as_sequence(ase_with(), name="unlabeled")

@@ -1,0 +1,414 @@
+import numpy as np
+import pytest
+import torch
+
+from dssl_sklearn.crystals import builder as builder_module
+from dssl_sklearn.crystals.builder import GraphBuilder
+from dssl_sklearn.crystals.cache import GRAPH_CACHE, GraphCache, content_key
+from dssl_sklearn.crystals.dataset import GraphDataset
+from dssl_sklearn.crystals.graph import Crystal
+from dssl_sklearn.crystals.inputs import read_crystal
+from dssl_sklearn.datasets import Corpus
+from dssl_sklearn.exceptions import InvalidStructureError, IsolatedSiteWarning
+
+BUILDER = GraphBuilder(8.0, 12)
+
+
+@pytest.fixture(autouse=True)
+def empty_cache():
+    GRAPH_CACHE.clear()
+    yield
+    GRAPH_CACHE.clear()
+
+
+@pytest.fixture
+def graphs(real_structures):
+    return BUILDER.graphs(real_structures)
+
+
+@pytest.fixture
+def dataset(real_structures):
+    return BUILDER.dataset(real_structures)
+
+
+def with_property(structures, name="charge"):
+    copies = [structure.copy() for structure in structures]
+    for structure in copies[::2]:
+        structure.add_site_property(name, np.arange(len(structure)).tolist())
+    return copies
+
+
+# ---- cache ----------------------------------------------------------------------------------
+
+
+def test_equal_crystals_share_a_graph(real_structures):
+    first = BUILDER.graphs(real_structures)
+    again = GraphBuilder(8.0, 12).graphs([structure.copy() for structure in real_structures])
+    assert all(a is b for a, b in zip(first, again, strict=True))
+    assert len(GRAPH_CACHE) == len(real_structures)
+
+
+def test_kinds_of_crystals_share_a_graph(real_structures):
+    (first,) = BUILDER.graphs(real_structures[:1])
+    kinds = [real_structures[0].as_dict(), read_crystal(real_structures[0])]
+    assert all(graph is first for graph in BUILDER.graphs(kinds))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.translate_sites([0], [0.001, 0, 0]),
+        lambda s: s.replace(0, "Xe"),
+        lambda s: s.scale_lattice(1.001 * s.volume),
+        lambda s: s.remove_sites([0]),
+    ],
+    ids=["moved", "replaced", "scaled", "removed"],
+)
+def test_a_changed_structure_gets_a_new_graph(real_structures, change):
+    structure = next(s for s in real_structures if len(s) > 2).copy()
+    (before,) = BUILDER.graphs([structure])
+    change(structure)
+    (after,) = BUILDER.graphs([structure])
+    (expected,) = GraphBuilder(8.0, 12, use_cache=False).graphs([structure])
+    assert after is not before
+    np.testing.assert_array_equal(after.distance, expected.distance)
+    np.testing.assert_array_equal(after.crystal.numbers, expected.crystal.numbers)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        GraphBuilder(7.0, 12),
+        GraphBuilder(8.0, 11),
+        GraphBuilder(8.0, 12, site_properties=("charge",)),
+    ],
+    ids=["cutoff", "max_neighbors", "site_properties"],
+)
+def test_settings_are_part_of_the_key(real_structures, other):
+    (left,), (right,) = (b.graphs(real_structures[:1]) for b in (BUILDER, other))
+    assert left is not right
+    assert (right.cutoff, right.max_neighbors) == (other.cutoff, other.max_neighbors)
+    assert set(right.crystal.site_properties) == set(other.site_properties)
+
+
+def test_the_values_of_site_properties_are_part_of_the_key(real_structures):
+    one, two = real_structures[0].copy(), real_structures[0].copy()
+    one.add_site_property("charge", [1.0] * len(one))
+    two.add_site_property("charge", [2.0] * len(two))
+    graphs = GraphBuilder(8.0, 12, site_properties=("charge",)).graphs([one, two])
+    assert [g.crystal.site_properties["charge"][0] for g in graphs] == [1.0, 2.0]
+
+
+def test_without_the_cache_nothing_is_kept(real_structures):
+    GraphBuilder(8.0, 12, use_cache=False).dataset(real_structures)
+    assert len(GRAPH_CACHE) == 0
+
+
+def test_a_corpus_is_not_kept(real_crystals):
+    corpus = Corpus(
+        ids=[str(i) for i in range(len(real_crystals))],
+        numbers=np.concatenate([c.numbers for c in real_crystals]),
+        frac_coords=np.concatenate([c.frac_coords for c in real_crystals]),
+        lattices=[c.lattice for c in real_crystals],
+        ptr=np.cumsum([0, *map(len, real_crystals)]),
+    )
+    dataset = BUILDER.dataset(corpus)
+    assert dataset.n_sites.tolist() == list(map(len, real_crystals))
+    assert len(GRAPH_CACHE) == 0
+
+
+def test_the_warning_comes_again_with_a_cached_graph():
+    lonely = Crystal(np.array([18]), np.zeros((1, 3)), 9 * np.eye(3))
+    for _ in range(2):
+        with pytest.warns(IsolatedSiteWarning, match="positions 0"):
+            BUILDER.graphs([lonely])
+
+
+def test_graphs_of_the_cache_are_safe_from_their_users(real_structures):
+    crystal = read_crystal(real_structures[0])
+    (graph,) = BUILDER.graphs([crystal])
+    with pytest.raises(ValueError, match="read-only"):
+        graph.distance[:] = 0
+    crystal.frac_coords[:] += 0.25
+    np.testing.assert_array_equal(graph.crystal.frac_coords, real_structures[0].frac_coords)
+
+
+def n_bytes(graph):
+    crystal = graph.crystal
+    return sum(
+        array.nbytes
+        for array in (
+            graph.source, graph.target, graph.shift, graph.distance,
+            crystal.numbers, crystal.frac_coords, crystal.lattice,
+        )
+    )  # fmt: skip
+
+
+def test_the_least_recently_used_graphs_make_room(graphs):
+    keys = [content_key(graph.crystal, 8.0, 12) for graph in graphs]
+    assert len(set(keys)) == len(graphs)
+    cache = GraphCache(max_bytes=sum(map(n_bytes, graphs[:3])))
+    for key, graph in zip(keys[:3], graphs[:3], strict=True):
+        cache.put(key, graph, isolated=False)
+        cache.put(key, graph, isolated=False)  # counts once
+    assert len(cache) == 3
+    assert cache.get(keys[0]) == (graphs[0], False)
+    cache.put(b"one more", graphs[2], isolated=True)
+    assert cache.get(keys[1]) is None
+    assert cache.get(keys[0]) is not None
+    assert cache.get(b"one more") == (graphs[2], True)
+
+
+def test_the_cache_stays_within_its_bound(graphs):
+    bound = 3 * max(map(n_bytes, graphs)) // 2
+    cache = GraphCache(bound)
+    for number in range(200):
+        graph = graphs[number % len(graphs)]
+        cache.put(str(number).encode(), graph, isolated=False)
+        kept = [cache.get(str(k).encode()) for k in range(number + 1)]
+        assert sum(n_bytes(entry[0]) for entry in kept if entry) <= bound
+        assert cache.get(str(number).encode()) is not None
+    cache.clear()
+    assert len(cache) == 0
+
+
+def test_a_graph_larger_than_the_cache_is_not_kept(graphs):
+    cache = GraphCache(max_bytes=10)
+    cache.put(b"key", graphs[0], isolated=False)
+    assert cache.get(b"key") is None
+    assert len(cache) == 0
+
+
+# ---- chunks and processes -------------------------------------------------------------------
+
+
+def assert_same_dataset(left, right):
+    for name in (
+        "numbers", "frac_coords", "lattice", "site_ptr", "edge_ptr",
+        "source", "target", "shift", "distance",
+    ):  # fmt: skip
+        np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
+    assert (left.cutoff, left.max_neighbors) == (right.cutoff, right.max_neighbors)
+    assert set(left.site_properties) == set(right.site_properties)
+    for name, values in left.site_properties.items():
+        np.testing.assert_array_equal(values, right.site_properties[name])
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(builder_module, "_CHUNK", 5)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_chunks_do_not_show(real_structures, monkeypatch):
+    structures = with_property(real_structures)
+    builder = GraphBuilder(8.0, 12, site_properties=("charge",))
+    in_chunks = builder.dataset(structures)
+    graphs = builder.graphs(structures)
+    monkeypatch.undo()
+    assert len(structures) > 5
+    assert_same_dataset(in_chunks, builder.dataset(structures))
+    assert len(graphs) == len(structures)
+    np.testing.assert_array_equal([len(g.crystal) for g in graphs], in_chunks.n_sites)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_processes_do_not_show(real_structures, assert_same_graph):
+    structures = with_property(real_structures)
+    one, two = (GraphBuilder(8.0, 12, n_jobs=n, site_properties=("charge",)) for n in (None, 2))
+    assert_same_dataset(one.dataset(structures), two.dataset(structures))
+    for left, right in zip(one.graphs(structures), two.graphs(structures), strict=True):
+        assert_same_graph(left, right, atol=0)
+    assert len(two.graphs(one.dataset(structures))) == len(structures)
+
+    bad = [*structures[:6], None, *structures[6:], "nowhere.cif"]
+    with pytest.raises(InvalidStructureError) as caught:
+        two.dataset(bad)
+    assert set(caught.value.reasons) == {6, len(bad) - 1}
+
+    lonely = Crystal(np.array([18]), np.zeros((1, 3)), 9 * np.eye(3))
+    with pytest.warns(IsolatedSiteWarning, match="positions 7,"):
+        two.graphs([*structures[:7], lonely, lonely])
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_bad_positions_over_several_chunks(real_structures):
+    bad = [None, *real_structures[:7], None]
+    with pytest.raises(InvalidStructureError) as caught:
+        BUILDER.dataset(bad)
+    assert set(caught.value.reasons) == {0, 8}
+
+
+# ---- graphs and data sets as input ----------------------------------------------------------
+
+
+def test_graphs_pass_through(graphs):
+    assert all(a is b for a, b in zip(BUILDER.graphs(graphs), graphs, strict=True))
+
+
+def test_a_dataset_passes_through(dataset):
+    assert BUILDER.dataset(dataset) is dataset
+    assert len(BUILDER.graphs(dataset)) == len(dataset)
+
+
+def test_graphs_with_other_settings_are_refused_by_position(real_structures, graphs):
+    X = [
+        real_structures[0],
+        graphs[1],
+        graphs[2],
+        *GraphBuilder(6.0, 12).graphs(real_structures[:1]),
+    ]
+    with pytest.raises(InvalidStructureError) as caught:
+        GraphBuilder(6.0, 12).graphs(X)
+    assert set(caught.value.reasons) == {1, 2}
+    assert "cutoff=8.0 and max_neighbors=12, expected 6.0 and 12" in caught.value.reasons[1]
+
+
+def test_a_dataset_with_other_settings_is_refused(dataset):
+    with pytest.raises(InvalidStructureError) as caught:
+        GraphBuilder(8.0, 9).dataset(dataset)
+    assert set(caught.value.reasons) == set(range(len(dataset)))
+
+
+def test_graphs_without_a_site_property_are_refused(real_structures, graphs, dataset):
+    builder = GraphBuilder(8.0, 12, site_properties=("charge",))
+    with pytest.raises(InvalidStructureError, match=r"site_properties=\['charge'\]") as caught:
+        builder.graphs([real_structures[0], graphs[1]])
+    assert set(caught.value.reasons) == {1}
+    with pytest.raises(InvalidStructureError, match="without the site properties"):
+        builder.dataset(dataset)
+
+
+# ---- GraphDataset ---------------------------------------------------------------------------
+
+
+def moved_out(structures):
+    """Copies with whole cells added to the coordinates of some sites."""
+    rng = np.random.default_rng(0)
+    crystals = [read_crystal(structure) for structure in structures]
+    return [
+        Crystal(c.numbers, c.frac_coords + rng.integers(-300, 300, (len(c), 3)), c.lattice)
+        for c in crystals
+    ]
+
+
+@pytest.mark.parametrize("prepare", [list, moved_out], ids=["inside", "outside the cell"])
+def test_round_trip(real_structures, prepare):
+    graphs = BUILDER.graphs(prepare(real_structures))
+    dataset = GraphDataset.from_graphs(graphs)
+    assert len(dataset) == len(graphs)
+    assert dataset.n_sites.tolist() == [g.n_sites for g in graphs]
+    assert dataset.n_edges.tolist() == [g.n_edges for g in graphs]
+    for before, after in zip(graphs, dataset, strict=True):
+        frac = after.crystal.frac_coords
+        assert (frac >= 0).all()
+        assert (frac <= 1).all()
+        np.testing.assert_array_equal(after.crystal.numbers, before.crystal.numbers)
+        np.testing.assert_array_equal(after.distance, before.distance)
+        np.testing.assert_array_equal(after.source, before.source)
+        np.testing.assert_array_equal(after.target, before.target)
+        apart = frac[after.source] + after.shift - frac[after.target]
+        length = np.linalg.norm(apart @ after.crystal.lattice, axis=1)
+        np.testing.assert_allclose(length, before.distance, atol=1e-5)
+        assert (after.cutoff, after.max_neighbors) == (8.0, 12)
+    assert_same_dataset(GraphDataset.from_graphs(list(dataset)), dataset)
+
+
+def test_indexing(dataset):
+    last = dataset[len(dataset) - 1]
+    np.testing.assert_array_equal(dataset[-1].distance, last.distance)
+    assert [g.n_edges for g in dataset[1:6:2]] == dataset.n_edges[1:6:2].tolist()
+    for index in (len(dataset), -len(dataset) - 1):
+        with pytest.raises(IndexError, match="out of range"):
+            dataset[index]
+
+
+def test_concatenation(real_structures, dataset):
+    parts = [BUILDER.dataset(real_structures[a:b]) for a, b in ((0, 2), (2, 3), (3, None))]
+    assert_same_dataset(GraphDataset.concatenate(parts), dataset)
+    assert GraphDataset.concatenate(parts[:1]) is parts[0]
+
+
+def test_integers_are_stored_no_wider_than_needed(dataset):
+    assert dataset.numbers.dtype == np.uint8
+    assert dataset.shift.dtype == np.int8
+    assert dataset.source.dtype == np.min_scalar_type(-int(dataset.n_sites.max()))
+
+
+@pytest.mark.parametrize("peak", [127, 128, 300, 40_000])
+def test_large_shifts_survive(peak):
+    # A thin oblique cell: the nearest neighbors along a lie far away in the image numbers of c.
+    lattice = np.array([[4.0, 0, 0], [0, 4.0, 0], [4.0 * peak + 0.5, 0, 4.0]])
+    graph = GraphBuilder(5.0, 6).graphs([Crystal(np.array([84]), np.zeros((1, 3)), lattice)])[0]
+    assert np.abs(graph.shift).max() >= peak
+    small = GraphBuilder(5.0, 6).dataset(
+        [Crystal(np.array([84]), np.zeros((1, 3)), 4.0 * np.eye(3))]
+    )
+    joined = GraphDataset.concatenate([small, GraphDataset.from_graphs([graph])])
+    np.testing.assert_array_equal(joined[1].shift, graph.shift)
+    assert np.iinfo(joined.shift.dtype).max >= peak
+
+
+# ---- batches --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("indices", [[0], [3, 1, 2], [5, 5, 0, 5], range(12), np.array([4, 2])])
+def test_batch(graphs, dataset, indices):
+    batch = dataset.batch(indices)
+    chosen = [graphs[i] for i in indices]
+    assert len(batch) == batch.n_crystals == len(chosen)
+    assert batch.n_sites == sum(g.n_sites for g in chosen)
+    site = edge = 0
+    for number, graph in enumerate(chosen):
+        sites, edges = slice(site, site + graph.n_sites), slice(edge, edge + graph.n_edges)
+        crystal = graph.crystal
+        assert batch.numbers[sites].tolist() == crystal.numbers.tolist()
+        assert (batch.batch[sites] == number).all()
+        np.testing.assert_array_equal(batch.edge_index[0, edges] - site, graph.source)
+        np.testing.assert_array_equal(batch.edge_index[1, edges] - site, graph.target)
+        np.testing.assert_array_equal(batch.edge_distance[edges], graph.distance)
+        np.testing.assert_allclose(batch.lattice[number], crystal.lattice, rtol=1e-6)
+        wrapped = crystal.frac_coords - np.floor(crystal.frac_coords)
+        np.testing.assert_allclose(batch.positions[sites], wrapped @ crystal.lattice, atol=1e-5)
+        site, edge = site + graph.n_sites, edge + graph.n_edges
+    assert (site, edge) == (len(batch.numbers), batch.edge_index.shape[1])
+    integers = (batch.numbers, batch.batch, batch.edge_index)
+    floats = (batch.positions, batch.lattice, batch.edge_shift, batch.edge_distance)
+    assert {t.dtype for t in integers} == {torch.int64}
+    assert {t.dtype for t in floats} == {torch.float32}
+
+
+@pytest.mark.parametrize("prepare", [list, moved_out], ids=["inside", "outside the cell"])
+def test_edge_vectors_fit_the_distances(real_structures, prepare):
+    dataset = BUILDER.dataset(prepare(real_structures))
+    batch = dataset.batch(range(len(dataset)))
+    lengths = batch.edge_vectors().norm(dim=1)
+    torch.testing.assert_close(lengths, batch.edge_distance, atol=5e-5, rtol=0)
+
+
+def test_site_properties_are_carried(real_structures):
+    structures = with_property(real_structures)
+    dataset = GraphBuilder(8.0, 12, site_properties=("charge",)).dataset(structures)
+    indices = [1, 2, 0]
+    values = dataset.batch(indices).site_properties["charge"]
+    expected = [
+        np.arange(len(structures[i])) if i % 2 == 0 else np.full(len(structures[i]), np.nan)
+        for i in indices
+    ]
+    assert values.dtype == torch.float32
+    np.testing.assert_array_equal(values, np.concatenate(expected))
+    np.testing.assert_array_equal(
+        dataset[2].crystal.site_properties["charge"], np.arange(len(structures[2]))
+    )
+
+
+def test_a_batch_is_cast_and_moved(dataset):
+    batch = dataset.batch([0, 1])
+    double = batch.to(torch.float64)
+    assert double.positions.dtype == double.edge_shift.dtype == torch.float64
+    assert double.numbers.dtype == double.edge_index.dtype == torch.int64
+    moved = batch.to("meta", torch.float64)
+    tensors = (moved.positions, moved.numbers, moved.batch, moved.edge_index)
+    assert {t.device.type for t in tensors} == {"meta"}
+    assert [t.dtype for t in tensors] == [torch.float64, *[torch.int64] * 3]
+    assert batch.to(device="cpu").positions is batch.positions
