@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -15,42 +14,22 @@ from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.layers import DistanceExpansion
 from dssl_sklearn.objectives._checks import check_integer, check_number
-from dssl_sklearn.objectives._layers import mean_where
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
 from dssl_sklearn.views.view import ViewSpec
 
 if TYPE_CHECKING:
     from dssl_sklearn.crystals.dataset import GraphDataset
 
-#: Length of a common edge in angstrom: turns a strain into a change of length.
-_COMMON_LENGTH = 3.0
-
-
-def denoising_loss(predicted: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-    """Smooth L1 loss of the predicted changes of length.
-
-    Parameters
-    ----------
-    predicted, target : Tensor of shape (n_edges,)
-        Clean minus moved distance, in units of the moves.
-    counted : Tensor of shape (n_edges,), bool
-        Edges that take part.
-
-    Returns
-    -------
-    Tensor of shape ()
-        Mean over the counted edges, 0 if there is none.
-    """
-    return mean_where(F.smooth_l1_loss(predicted, target, reduction="none"), counted)
-
 
 @dataclass(frozen=True)
 class Denoising(Objective):
-    """Distance denoising: undo random moves of the sites, edge by edge.
+    """Distance denoising: tell the clean length of every edge of a crystal whose sites were moved.
 
     The edges are those of the clean crystal; their lengths in the view follow the moves. The head
-    predicts how far each is from its clean length, which asks the network to know where atoms want
-    to sit, much as forces do.
+    sees the embeddings of the two sites of an edge only, so that the network must put into them
+    where atoms want to sit, much as forces do. A head that also sees the moved length can correct
+    it edge by edge with little help of the embeddings, which then gain nothing
+    (``benchmarks/compare_objectives.py``).
 
     Parameters
     ----------
@@ -63,10 +42,12 @@ class Denoising(Objective):
     strain : float, default=0.0
         Standard deviation of the entries of a random strain of the lattice; the clean distances
         are those of the unstrained crystal.
+    sees_distance : bool, default=False
+        Whether the head sees the moved length of the edge.
     width : int, default=64
         Features per edge in the head.
     n_basis : int, default=32
-        Gaussians that expand the moved distance.
+        Gaussians that expand the moved length, if the head sees it.
 
     Raises
     ------
@@ -85,6 +66,7 @@ class Denoising(Objective):
     move: float = 0.2
     mask_ratio: float = 0.0
     strain: float = 0.0
+    sees_distance: bool = False
     width: int = 64
     n_basis: int = 32
 
@@ -93,13 +75,8 @@ class Denoising(Objective):
         check_integer("width", self.width)
         check_integer("n_basis", self.n_basis, minimum=2)
         self.specs()
-        if self.unit == 0:
+        if self.move == self.strain == 0:
             raise InvalidInputError("move and strain are both 0; set one of them above 0")
-
-    @property
-    def unit(self) -> float:
-        """Unit of the target in angstrom: `move`, with the change by the strain added to it."""
-        return math.hypot(self.move, self.strain * _COMMON_LENGTH)
 
     def specs(self) -> tuple[ViewSpec, ...]:
         """One view with moved sites."""
@@ -113,7 +90,11 @@ class Denoising(Objective):
 class DenoisingHead(ObjectiveHead):
     r"""One hidden layer per edge, whose parts from the sites are computed once per site.
 
-    .. math:: w \cdot \mathrm{SiLU}(W_s x_{source} + W_t x_{target} + W_e\, \mathrm{rbf}(d) + b) + c
+    .. math:: \hat d = m + s\,\big(w \cdot \mathrm{SiLU}(W_s x_{source} + W_t x_{target}
+              [+ W_e\, \mathrm{rbf}(d)] + b) + c\big)
+
+    with m and s the mean and the standard deviation of the clean distances in training.
+    The loss is smooth L1 in units of s.
 
     Parameters
     ----------
@@ -123,49 +104,46 @@ class DenoisingHead(ObjectiveHead):
         Width of the site embeddings.
     """
 
+    mean: Tensor
+    scale: Tensor
     cutoff: Tensor
 
     def __init__(self, objective: Denoising, site_width: int) -> None:
         super().__init__()
-        self.objective = objective
-        width, n_basis = int(objective.width), int(objective.n_basis)
-        # In units of the cutoff, which only the data tell.
-        self.expansion = DistanceExpansion(n_basis, 1.0)
+        width = int(objective.width)
+        self.register_buffer("mean", torch.tensor(0.0))
+        self.register_buffer("scale", torch.tensor(1.0))
         self.register_buffer("cutoff", torch.tensor(8.0))
         self.from_source = nn.Linear(site_width, width, bias=False)
         self.from_target = nn.Linear(site_width, width)
-        self.from_edge = nn.Linear(n_basis, width, bias=False)
+        self.from_edge: nn.Linear | None = None
+        if objective.sees_distance:
+            # In units of the cutoff, which only the data tell.
+            self.expansion = DistanceExpansion(int(objective.n_basis), 1.0)
+            self.from_edge = nn.Linear(int(objective.n_basis), width, bias=False)
         self.out = nn.Linear(width, 1)
 
     def fit_statistics(self, dataset: GraphDataset) -> None:
-        """Take over the cutoff of the graphs."""
+        """Learn the cutoff of the graphs, and mean and spread of their distances."""
         self.cutoff.fill_(dataset.cutoff)
+        self.mean.fill_(float(dataset.distance.mean(dtype="f8")))
+        self.scale.fill_(max(float(dataset.distance.std(dtype="f8")), 1e-3))
 
     def forward(self, encoded: Sequence[EncodedView], clean: CrystalBatch) -> Outcome:
         """Compute the loss, and the mean absolute error of the distances in angstrom."""
         (view,) = encoded
-        moved = view.view.batch
-        predicted = self._predict(view.sites, moved)
-        change = clean.edge_distance - moved.edge_distance
-        unit = self.objective.unit
-        counted = self._counted(clean)
-        error = (predicted.detach() * unit - change).abs()
-        return Outcome(
-            denoising_loss(predicted, change / unit, counted), {"mae": mean_where(error, counted)}
-        )
+        predicted = self._predict(view.sites, view.view.batch)
+        target = (clean.edge_distance - self.mean) / self.scale
+        error = (predicted.detach() - target).abs().mean() * self.scale
+        return Outcome(F.smooth_l1_loss(predicted, target), {"mae": error})
 
     def _predict(self, sites: Tensor, moved: CrystalBatch) -> Tensor:
+        """Standardized distances, shape (n_edges,)."""
         source, target = moved.edge_index
         # index_select: its gradient is a plain sum, several times faster than that of indexing.
-        hidden = self.from_edge(self.expansion(moved.edge_distance / self.cutoff))
-        hidden = hidden + self.from_source(sites).index_select(0, source)
+        hidden = self.from_source(sites).index_select(0, source)
         hidden = hidden + self.from_target(sites).index_select(0, target)
+        if self.from_edge is not None:
+            hidden = hidden + self.from_edge(self.expansion(moved.edge_distance / self.cutoff))
         predicted: Tensor = self.out(F.silu(hidden))
         return predicted.squeeze(-1)
-
-    def _counted(self, clean: CrystalBatch) -> Tensor:
-        source, target = clean.edge_index
-        if self.objective.strain > 0:
-            return torch.ones_like(source, dtype=torch.bool)
-        # A site and its own image move together: there is nothing to undo.
-        return torch.ne(source, target)

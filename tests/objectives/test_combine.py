@@ -103,7 +103,12 @@ def test_statistics_reach_every_head(random_batch):
     batch = random_batch()
     objectives = combine(ALL)
     objectives.fit_statistics(
-        SimpleNamespace(numbers=batch.numbers.numpy(), site_properties={}, cutoff=6.0)
+        SimpleNamespace(
+            numbers=batch.numbers.numpy(),
+            distance=batch.edge_distance.numpy(),
+            site_properties={},
+            cutoff=6.0,
+        )
     )
     assert float(objectives.heads["denoise"].cutoff) == 6.0
     mean = TABLE[batch.numbers.numpy()].mean()

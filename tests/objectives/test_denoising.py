@@ -1,6 +1,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -31,23 +32,25 @@ def test_view_is_shared_with_the_first_contrastive_one():
 
 
 @pytest.mark.parametrize(
-    "objective", [Denoising(), Denoising(strain=0.02), Denoising(mask_ratio=0.3, width=16)]
+    "objective",
+    [Denoising(), Denoising(sees_distance=True), Denoising(strain=0.1, mask_ratio=0.3, width=16)],
 )
 def test_gradients_reach_every_weight(random_batch, assert_trains, objective):
     assert_trains(objective, make_head(objective), random_batch())
 
 
-def test_target_is_the_change_of_length_in_units_of_the_move(random_batch, encode):
+def test_target_is_the_clean_distance(random_batch, encode):
     objective, batch = Denoising(move=0.3), random_batch()
     (view,) = encode(objective.specs(), batch).values()
+    head = silence(make_head(objective))
+    head.mean.fill_(3.0)
+    head.scale.fill_(0.5)
     losses, errors = [], []
-    for edge, (source, target) in enumerate(batch.edge_index.T.tolist()):
-        if source != target:
-            change = float(batch.edge_distance[edge] - view.view.batch.edge_distance[edge])
-            x = abs(change / 0.3)
-            losses.append(x * x / 2 if x < 1 else x - 0.5)
-            errors.append(abs(change))
-    outcome = silence(make_head(objective))([view], batch)
+    for distance in batch.edge_distance.tolist():
+        x = abs(distance - 3.0) / 0.5
+        losses.append(x * x / 2 if x < 1 else x - 0.5)
+        errors.append(abs(distance - 3.0))
+    outcome = head([view], batch)
     assert outcome.loss.item() == pytest.approx(sum(losses) / len(losses))
     assert outcome.metrics["mae"].item() == pytest.approx(sum(errors) / len(errors))
 
@@ -56,64 +59,66 @@ def test_perfect_prediction_has_no_loss(random_batch, encode, monkeypatch):
     objective, batch = Denoising(move=0.3), random_batch()
     (view,) = encode(objective.specs(), batch).values()
     head = make_head(objective)
-    change = (batch.edge_distance - view.view.batch.edge_distance) / 0.3
-    monkeypatch.setattr(head, "_predict", lambda *_: change)
+    monkeypatch.setattr(head, "_predict", lambda *_: batch.edge_distance)
     outcome = head([view], batch)
     assert outcome.loss.item() == 0
     assert outcome.metrics["mae"].item() == pytest.approx(0, abs=1e-12)
 
 
-def test_clean_distances_are_those_of_the_unstrained_lattice(random_batch, encode):
-    objective, batch = Denoising(move=0.0, strain=0.05), random_batch()
-    (view,) = encode(objective.specs(), batch).values()
-    change = batch.edge_distance - view.view.batch.edge_distance
-    assert objective.unit == pytest.approx(0.15)
-    outcome = silence(make_head(objective))([view], batch)
-    expected = F.smooth_l1_loss(torch.zeros_like(change), change / 0.15)
-    torch.testing.assert_close(outcome.loss, expected)
-
-
-def test_factorized_prediction_equals_one_layer_per_edge(random_batch, encode):
-    objective, batch = Denoising(), random_batch()
+@pytest.mark.parametrize("sees_distance", [False, True])
+def test_factorized_prediction_equals_one_layer_per_edge(random_batch, encode, sees_distance):
+    objective, batch = Denoising(sees_distance=sees_distance), random_batch()
     head = make_head(objective)
     (view,) = encode(objective.specs(), batch).values()
     moved = view.view.batch
-    weights = torch.cat(
-        [head.from_source.weight, head.from_target.weight, head.from_edge.weight], 1
-    )
+    parts = [head.from_source.weight, head.from_target.weight]
+    if sees_distance:
+        parts.append(head.from_edge.weight)
+    weights = torch.cat(parts, 1)
     for edge, predicted in enumerate(head._predict(view.sites, moved)):
         source, target = batch.edge_index[:, edge]
-        basis = head.expansion(moved.edge_distance[edge : edge + 1] / head.cutoff)[0]
-        features = torch.cat([view.sites[source], view.sites[target], basis])
-        hidden = F.silu(weights @ features + head.from_target.bias)
+        features = [view.sites[source], view.sites[target]]
+        if sees_distance:
+            basis = head.expansion(moved.edge_distance[edge : edge + 1] / head.cutoff)
+            features.append(basis[0])
+        hidden = F.silu(weights @ torch.cat(features) + head.from_target.bias)
         torch.testing.assert_close(predicted, (head.out.weight @ hidden + head.out.bias)[0])
 
 
-def test_images_of_a_site_do_not_count_unless_strained(random_batch, encode):
-    batch = random_batch()
-    own_image = batch.edge_index[0] == batch.edge_index[1]
-    for objective, counts in ((Denoising(), False), (Denoising(strain=0.02), True)):
-        (view,) = encode(objective.specs(), batch).values()
-        head = make_head(objective)
-        distance = batch.edge_distance + own_image
-        changed = head([view], replace(batch, edge_distance=distance)).loss
-        assert (changed != head([view], batch).loss) == counts
+@pytest.mark.parametrize("sees_distance", [False, True])
+def test_head_sees_the_moved_distance_only_if_asked(random_batch, encode, sees_distance):
+    objective, batch = Denoising(sees_distance=sees_distance), random_batch()
+    head = make_head(objective)
+    (view,) = encode(objective.specs(), batch).values()
+    moved = view.view.batch
+    longer = replace(moved, edge_distance=moved.edge_distance + 0.5)
+    changed = not torch.equal(head._predict(view.sites, moved), head._predict(view.sites, longer))
+    assert changed == sees_distance
 
 
-def test_single_atom_cell_has_nothing_to_denoise(random_batch, run_head):
+def test_single_atom_cell_trains(random_batch, run_head):
     objective = Denoising()
     head = make_head(objective)
     outcome = run_head(objective, head, random_batch((1,)))
     outcome.loss.backward()
-    assert outcome.loss.item() == 0
+    assert outcome.loss.item() > 0
     assert all(weight.grad.isfinite().all() for weight in head.parameters())
 
 
-def test_cutoff_is_that_of_the_graphs_and_saved():
+def test_statistics_are_those_of_the_graphs_and_saved():
     head, other = make_head(Denoising()), make_head(Denoising())
-    head.fit_statistics(SimpleNamespace(cutoff=5.5))
+    distance = np.array([2.0, 3.0, 4.0], dtype=np.float32)
+    head.fit_statistics(SimpleNamespace(cutoff=5.5, distance=distance))
     other.load_state_dict(head.state_dict())
     assert float(other.cutoff) == 5.5
+    assert float(other.mean) == 3.0
+    assert float(other.scale) == pytest.approx(distance.std())
+
+
+def test_equal_distances_do_not_divide_by_zero():
+    head = make_head(Denoising())
+    head.fit_statistics(SimpleNamespace(cutoff=8.0, distance=np.full(4, 2.5, dtype=np.float32)))
+    assert float(head.scale) > 0
 
 
 @pytest.mark.parametrize(
