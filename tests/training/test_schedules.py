@@ -1,0 +1,68 @@
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from skorch.callbacks import LRScheduler
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from dssl_sklearn.training.schedules import CosineDecay, CosineSchedule, make_schedule
+
+
+def factors(n_steps, **kwargs):
+    decay = CosineDecay(n_steps, **kwargs)
+    return [decay(step) for step in range(n_steps)]
+
+
+def test_cosine_rises_linearly_then_falls_along_half_a_cosine():
+    values = factors(100, warmup=0.1)
+    assert values[:10] == pytest.approx([0.1 * (k + 1) for k in range(10)])
+    expected = [0.5 * (1 + math.cos(math.pi * (k - 10) / 90)) for k in range(10, 100)]
+    assert values[10:] == pytest.approx(expected)
+    assert values[10] == 1.0
+    assert values[55] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 3, 10, 1000])
+def test_cosine_stays_between_zero_and_one_and_ends_low(n_steps):
+    values = factors(n_steps)
+    assert all(0 < value <= 1 for value in values)
+    assert max(values) == 1.0
+    peak = values.index(1.0)
+    assert values[:peak] == sorted(values[:peak])
+    assert values[peak:] == sorted(values[peak:], reverse=True)
+    if n_steps >= 10:
+        assert values[-1] < 0.05
+
+
+def test_cosine_is_zero_from_the_end_on():
+    decay = CosineDecay(50)
+    assert decay(50) == decay(51) == decay(500) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("first_step", [0, 7])
+def test_the_schedule_sets_the_rate_of_each_group_before_each_training_step(first_step):
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    groups = [{"params": [weights[0]], "lr": 1e-3}, {"params": [weights[1]], "lr": 1e-4}]
+    net = SimpleNamespace(optimizer_=torch.optim.AdamW(groups))
+    schedule = CosineSchedule(20, first_step=first_step)
+    schedule.on_train_begin(net)
+    for step in range(first_step, 20):
+        schedule.on_batch_begin(net, training=True)
+        rates = [group["lr"] for group in net.optimizer_.param_groups]
+        factor = CosineDecay(20)(step)
+        assert rates == pytest.approx([1e-3 * factor, 1e-4 * factor])
+        schedule.on_batch_begin(net, training=False)
+        assert [group["lr"] for group in net.optimizer_.param_groups] == rates
+
+
+def test_schedules_by_name():
+    cosine = make_schedule("cosine", 30)
+    assert isinstance(cosine, CosineSchedule)
+    assert cosine.n_steps == 30
+    plateau = make_schedule("plateau", 30)
+    assert isinstance(plateau, LRScheduler)
+    assert plateau.policy is ReduceLROnPlateau
+    assert plateau.monitor == "train_loss"
+    assert (plateau.kwargs["factor"], plateau.kwargs["patience"]) == (0.8, 10)
+    assert make_schedule("constant", 30) is None
