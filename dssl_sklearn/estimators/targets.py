@@ -22,11 +22,15 @@ def check_length(y: Any, n_structures: int, name: str = "y") -> None:  # noqa: A
     """
     if y is None:
         raise InvalidInputError(f"{name} is None; fit requires one target per structure.")
-    if not hasattr(y, "__len__"):
-        raise InvalidInputError(f"{name} is of type {type(y).__name__}, expected an array.")
-    if len(y) != n_structures:
+    try:
+        length = len(y)
+    except TypeError as error:
         raise InvalidInputError(
-            f"X and {name} have inconsistent lengths: {n_structures} structures, {len(y)} entries."
+            f"{name} is of type {type(y).__name__} without a length, expected an array."
+        ) from error
+    if length != n_structures:
+        raise InvalidInputError(
+            f"X and {name} have inconsistent lengths: {n_structures} structures, {length} entries."
         )
 
 
@@ -49,7 +53,8 @@ def regression_targets(y: Any) -> NDArray[np.float64]:  # noqa: ANN401
         If entries are no numbers or infinite, the shape is wrong, or nothing is known.
     """
     try:
-        values = np.asarray(pd.DataFrame(y).to_numpy(dtype=np.float64, na_value=np.nan))
+        is_column = np.ndim(y) == 1
+        values = _numbers(pd.DataFrame(y))
     except (TypeError, ValueError) as error:
         raise InvalidInputError(
             f"y must hold numbers for regression: {error}. For classes use DSSLClassifier."
@@ -63,7 +68,16 @@ def regression_targets(y: Any) -> NDArray[np.float64]:  # noqa: ANN401
             f"y has no known entry{f' in column {empty[0]}' if values.shape[1] > 1 else ''}; "
             "at least one labeled structure is needed (DSSLPretrainer learns without labels)."
         )
-    return values[:, 0] if np.ndim(y) == 1 else values
+    return values[:, 0] if is_column else values
+
+
+def _numbers(frame: pd.DataFrame) -> NDArray[np.float64]:
+    for dtype in frame.dtypes:
+        if dtype.kind in "cmM":
+            raise TypeError(f"found {dtype}")
+    # Columns of objects may hold pandas' NA. A copy: what pandas returns may be a read-only view.
+    known = frame.where(frame.notna(), np.nan)
+    return np.array(known.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
 def class_targets(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:  # noqa: ANN401
@@ -84,7 +98,7 @@ def class_targets(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:  # noqa: AN
     Raises
     ------
     InvalidInputError
-        If `y` is not one column, or has fewer than two classes.
+        If `y` is not one column, mixes strings and numbers, or has fewer than two classes.
     ValueError
         If the labels are continuous numbers.
     """
@@ -92,6 +106,9 @@ def class_targets(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:  # noqa: AN
     if np.ndim(y) > 2 or (np.ndim(y) == 2 and np.shape(y)[1] != 1):
         raise InvalidInputError(f"y has shape {np.shape(y)}, expected one class per structure.")
     known = series.notna().to_numpy()
+    is_text = series[known].map(lambda label: isinstance(label, str))
+    if is_text.any() and not is_text.all():
+        raise InvalidInputError("y mixes strings and numbers; make all class labels of one type.")
     labels = np.array(series[known].tolist())
     if len(labels):
         check_classification_targets(labels)
@@ -128,7 +145,10 @@ def check_sample_weight(sample_weight: Any, n_structures: int) -> NDArray[np.flo
     if sample_weight is None:
         return np.ones(n_structures)
     check_length(sample_weight, n_structures, "sample_weight")
-    weight = np.asarray(sample_weight, dtype=np.float64)
+    try:
+        weight = np.array(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"sample_weight must hold numbers: {error}.") from error
     if weight.ndim != 1 or not np.isfinite(weight).all() or (weight < 0).any():
         raise InvalidInputError("sample_weight must be one finite number >= 0 per structure.")
     if not weight.any():
