@@ -1,0 +1,198 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dssl_sklearn.estimators.targets import (
+    check_length,
+    check_sample_weight,
+    class_targets,
+    regression_targets,
+)
+from dssl_sklearn.exceptions import InvalidInputError
+
+NAN = float("nan")
+
+# ---- length ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "y, message",
+    [
+        (None, "y is None"),
+        (3.0, "type float without a length"),
+        (np.array(3.0), "type ndarray without a length"),
+        (iter([1, 2]), "without a length"),
+        ([1, 2, 3], "inconsistent lengths: 2 structures, 3 entries"),
+        ([], "inconsistent lengths: 2 structures, 0 entries"),
+    ],
+)
+def test_wrong_lengths(y, message):
+    with pytest.raises(InvalidInputError, match=message):
+        check_length(y, 2)
+
+
+@pytest.mark.parametrize("y", [[1, 2], (1, NAN), np.zeros((2, 3)), pd.Series([1, 2]), "ab"])
+def test_right_lengths(y):
+    check_length(y, 2)
+
+
+# ---- regression -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [1, 2.5, None],
+        (1, 2.5, NAN),
+        np.array([1, 2.5, NAN], dtype=np.float32),
+        np.array([1, 2.5, None], dtype=object),
+        pd.Series([1, 2.5, None], index=[5, 5, 1]),
+        pd.Series([1, 2.5, pd.NA], dtype="Float64"),
+        pd.array([1, 2.5, pd.NA], dtype="Float64"),
+        pd.Series([1, 2.5, pd.NA], dtype=object),
+        torch.tensor([1, 2.5, NAN]),
+    ],
+    ids=lambda y: type(y).__name__,
+)
+def test_one_target_of_any_kind(y):
+    values = regression_targets(y)
+    assert values.dtype == np.float64
+    np.testing.assert_array_equal(values, [1, 2.5, NAN])
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [[1, None], [2, 3]],
+        [(1, NAN), (2, 3)],
+        np.array([[1, NAN], [2, 3]]),
+        pd.DataFrame({"a": [1, 2], "b": [None, 3]}),
+        pd.DataFrame({"a": pd.array([1, 2], dtype="Int64"), "b": [NAN, 3.0]}),
+    ],
+    ids=lambda y: type(y).__name__,
+)
+def test_several_targets(y):
+    values = regression_targets(y)
+    assert values.dtype == np.float64
+    np.testing.assert_array_equal(values, [[1, NAN], [2, 3]])
+
+
+def test_the_shape_of_y_is_kept():
+    assert regression_targets(np.zeros(3)).shape == (3,)
+    assert regression_targets(np.zeros((3, 1))).shape == (3, 1)
+    assert regression_targets(pd.DataFrame({"y": [1, 2, 3]})).shape == (3, 1)
+    assert regression_targets([True, False]).tolist() == [1.0, 0.0]
+
+
+def test_targets_are_a_copy():
+    y = np.array([1.0, 2.0])
+    values = regression_targets(y)
+    values[0] = 7
+    assert y[0] == 1
+
+
+@pytest.mark.parametrize(
+    "y, message",
+    [
+        (["hard", "soft"], "y must hold numbers.*DSSLClassifier"),
+        ([1, "soft"], "y must hold numbers"),
+        ([1 + 2j, 3], "y must hold numbers.*complex"),
+        (np.array(["2020-01-01"], dtype="datetime64[ns]"), "y must hold numbers.*datetime"),
+        ([[1, 2], [3]], "y must hold numbers"),
+        (np.zeros((2, 2, 2)), "y must hold numbers.*2-d"),
+        ([1, np.inf, -np.inf], "y is infinite at position 1"),
+        ([[1, 2], [3, np.inf]], "y is infinite at position 1"),
+        ([NAN, None], "y has no known entry; at least one labeled"),
+        ([[1, NAN], [2, NAN]], "y has no known entry in column 1"),
+    ],
+)
+def test_bad_targets(y, message):
+    with pytest.raises(InvalidInputError, match=message):
+        regression_targets(y)
+
+
+# ---- classes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "y, classes",
+    [
+        (["b", "a", None, "b"], ["a", "b"]),
+        (np.array(["b", "a", None, "b"], dtype=object), ["a", "b"]),
+        (pd.Series(["b", "a", None, "b"]), ["a", "b"]),
+        (pd.Series(["b", "a", None, "b"], dtype="category"), ["a", "b"]),
+        ([1, 0, None, 1], [0, 1]),
+        ([1.0, 0.0, NAN, 1.0], [0, 1]),
+        (pd.array([7, 3, pd.NA, 7], dtype="Int64"), [3, 7]),
+        ([True, False, None, True], [False, True]),
+        ([["b"], ["a"], [None], ["b"]], ["a", "b"]),
+        (pd.DataFrame({"y": ["b", "a", None, "b"]}), ["a", "b"]),
+    ],
+)
+def test_classes_of_any_kind(y, classes):
+    found, index = class_targets(y)
+    assert found.tolist() == classes
+    assert index.tolist() == [1, 0, -1, 1]
+    assert index.dtype == np.int64
+
+
+def test_the_classes_keep_their_type():
+    assert class_targets([3, 1, 2])[0].dtype == np.int64
+    assert class_targets([True, False])[0].dtype == bool
+    assert class_targets(["a", "b"])[0].dtype.kind == "U"
+    assert class_targets(["z", "x", "y"])[1].tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "y, message",
+    [
+        (["a", "a"], r"1 class\(es\) \['a'\]; a classifier needs at least two"),
+        ([None, NAN], r"0 class\(es\)"),
+        ([[0, 1], [1, 0]], r"shape \(2, 2\), expected one class"),
+        (np.zeros((2, 1, 1)), r"shape \(2, 1, 1\), expected one class"),
+        ([1, "a", "b"], "y mixes strings and numbers"),
+    ],
+)
+def test_bad_classes(y, message):
+    with pytest.raises(InvalidInputError, match=message):
+        class_targets(y)
+
+
+def test_continuous_numbers_are_no_classes():
+    with pytest.raises(ValueError, match="continuous"):
+        class_targets([0.1, 0.2, 0.3])
+
+
+# ---- weights --------------------------------------------------------------------------------
+
+
+def test_no_weights_are_equal_weights():
+    assert check_sample_weight(None, 3).tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("weight", [[1, 0, 2], np.array([1, 0, 2]), pd.Series([1, 0, 2])])
+def test_weights_of_any_kind(weight):
+    found = check_sample_weight(weight, 3)
+    assert found.dtype == np.float64
+    assert found.tolist() == [1.0, 0.0, 2.0]
+    found[0] = 9
+    assert weight[0] == 1
+
+
+@pytest.mark.parametrize(
+    "weight, message",
+    [
+        ([1, 2], "X and sample_weight have inconsistent lengths: 3 structures, 2 entries"),
+        (2.0, "sample_weight is of type float"),
+        ([1, -1, 1], "one finite number >= 0"),
+        ([1, NAN, 1], "one finite number >= 0"),
+        ([1, np.inf, 1], "one finite number >= 0"),
+        (np.ones((3, 2)), "one finite number >= 0"),
+        (["a", "b", "c"], "sample_weight must hold numbers"),
+        ([0, 0, 0], "sample_weight is zero everywhere"),
+    ],
+)
+def test_bad_weights(weight, message):
+    with pytest.raises(InvalidInputError, match=message):
+        check_sample_weight(weight, 3)
