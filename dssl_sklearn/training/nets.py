@@ -50,6 +50,8 @@ class CrystalNet(NeuralNet):
         kwargs = self.get_params_for("iterator_train" if training else "iterator_valid")
         batch_size = kwargs.pop("batch_size", self.batch_size)
         sampler = EdgeBudgetSampler(edge_counts(dataset), batch_size, shuffle=training)
+        # By default the loader would draw a seed for its workers from torch's global generator.
+        kwargs.setdefault("generator", torch.Generator())
         loader = self.iterator_train if training else self.iterator_valid
         return loader(dataset, batch_sampler=sampler, collate_fn=_as_is, **kwargs)  # type: ignore[no-any-return]
 
@@ -128,15 +130,16 @@ class PretextNet(CrystalNet):
     def pretext_loss(self, dataset: CrystalDataset) -> float:
         """Mean loss of the objectives on crystals, with the views of validation."""
         self.seed_views(0)
+        total = 0.0
+        # The terms of each batch need a place in the history for a while.
         self.history.new_epoch()
-        total, n_crystals = 0.0, 0
-        for batch in self.get_iterator(dataset, training=False):
-            self.history.new_batch()
-            loss = float(self.validation_step(batch)["loss"])
-            total += loss * len(batch[0])
-            n_crystals += len(batch[0])
-        del self.history[-1]
-        return total / n_crystals
+        try:
+            for batch in self.get_iterator(dataset, training=False):
+                self.history.new_batch()
+                total += float(self.validation_step(batch)["loss"]) * len(batch[0])
+        finally:
+            del self.history[-1]
+        return total / len(dataset)
 
     def __getstate__(self) -> dict[str, Any]:
         # torch's generators cannot be pickled; every epoch makes new ones.
