@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from sklearn.base import clone
 from skorch import NeuralNet
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from dssl_sklearn.exceptions import TrainingError
+from dssl_sklearn.exceptions import InvalidInputError, TrainingError
 from dssl_sklearn.objectives.diagnostics import effective_rank
 from dssl_sklearn.training.nets import EncodedBatch
 
@@ -19,6 +22,34 @@ from dssl_sklearn.training.nets import EncodedBatch
 _SKORCH_KEYS = {"train_loss", "valid_loss", "train_batch_size", "valid_batch_size"}
 #: Embeddings kept for the effective rank: enough to estimate it, few enough to be cheap.
 _MAX_EMBEDDINGS = 1024
+
+
+def copy_callbacks(callbacks: Sequence[Any]) -> list[Any]:
+    """Copy the user's callbacks: skorch initializes the instances, fit must not change them.
+
+    Parameters
+    ----------
+    callbacks : sequence
+        Callbacks, plain or as ``(name, callback)``.
+
+    Returns
+    -------
+    list
+        The same, cloned.
+
+    Raises
+    ------
+    InvalidInputError
+        If an entry is no callback.
+    """
+    for entry in callbacks:
+        callback = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
+        is_class = isinstance(callback, type) and issubclass(callback, Callback)
+        if not is_class and not isinstance(callback, Callback):
+            raise InvalidInputError(
+                f"callbacks holds {entry!r}, expected skorch callbacks or (name, callback) pairs"
+            )
+    return list(clone(list(callbacks), safe=False))
 
 
 class TermLog(Callback):
@@ -61,6 +92,36 @@ class FiniteLoss(Callback):
                 f"the loss became {value} in epoch {len(net.history)} (terms {terms}); lower `lr` "
                 f"(now {net.lr}) or look for outliers in the targets"
             )
+
+
+class StopEarly(EarlyStopping):
+    """skorch's early stopping, which brings the heads of the best epoch back with the network.
+
+    skorch's own restores the module only; the heads of pretraining live in the criterion.
+    """
+
+    best_criterion_: dict[str, Tensor] | None = None
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Forget the last training."""
+        super().on_train_begin(net, **kwargs)
+        self.best_criterion_ = None
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Keep the criterion of an epoch that is the best so far."""
+        super().on_epoch_end(net, **kwargs)
+        if self.misses_ == 0:
+            self.best_criterion_ = copy.deepcopy(net.criterion_.state_dict())
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Go back to the best epoch."""
+        super().on_train_end(net, **kwargs)
+        if self.best_criterion_ is not None:
+            net.criterion_.load_state_dict(self.best_criterion_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As skorch does with the module: a pickle needs the weights once.
+        return {**super().__getstate__(), "best_criterion_": None}
 
 
 class EmbeddingRank(Callback):
