@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import fields, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeVar
@@ -14,17 +12,20 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from skorch.callbacks import EarlyStopping
+from skorch.utils import noop
 from torch import nn
 
 from dssl_sklearn.crystals.builder import GraphBuilder
+from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.models.architecture import (
-    DEFAULT_CUTOFF,
-    DEFAULT_MAX_NEIGHBORS,
-    Architecture,
+from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS, Architecture
+from dssl_sklearn.training.callbacks import (
+    FiniteLoss,
+    Progress,
+    StopEarly,
+    TermLog,
+    copy_callbacks,
 )
-from dssl_sklearn.training.callbacks import FiniteLoss, Progress, TermLog
 from dssl_sklearn.training.data import HoldOut
 from dssl_sklearn.training.schedules import make_schedule
 
@@ -90,6 +91,13 @@ class CrystalEstimator(BaseEstimator):
 
     #: Parameters that copies share instead of copying them (large, and never changed).
     _shared_params: ClassVar[tuple[str, ...]] = ()
+    #: Parameters that pretrained weights settle.
+    _inherited_params: ClassVar[tuple[str, ...]] = (
+        "backbone",
+        "backbone_params",
+        "cutoff",
+        "max_neighbors",
+    )
 
     # ---- scikit-learn's protocol -----------------------------------------------------------
 
@@ -99,7 +107,8 @@ class CrystalEstimator(BaseEstimator):
         Parameters
         ----------
         deep : bool, default=True
-            Also give ``pretrained__...`` and the skorch parameters in `net_params`.
+            Also give the skorch parameters in `net_params`, and ``pretrained__...`` unless
+            `pretrained` is fitted: what cannot be set is not listed.
 
         Returns
         -------
@@ -108,7 +117,10 @@ class CrystalEstimator(BaseEstimator):
         """
         params: dict[str, Any] = super().get_params(deep=deep)
         if deep:
-            params.update(self.net_params or {})
+            of_net = (self.net_params or {}).items()
+            params |= {name: value for name, value in of_net if name.startswith(_NET_PREFIXES)}
+        if deep and is_fitted_pretrainer(self.pretrained):
+            params = {k: v for k, v in params.items() if not k.startswith("pretrained__")}
         return params
 
     def set_params(self, **params: Any) -> Self:  # noqa: ANN401
@@ -131,7 +143,8 @@ class CrystalEstimator(BaseEstimator):
         Raises
         ------
         InvalidInputError
-            If a nested parameter of a fitted `pretrained` is set, which would change nothing.
+            If a nested parameter is set of a fitted `pretrained`, which would change nothing, or of
+            one that is no estimator.
         """
         of_net = {k: params.pop(k) for k in list(params) if k.startswith(_NET_PREFIXES)}
         pretrained = params.get("pretrained", self.pretrained)
@@ -140,6 +153,11 @@ class CrystalEstimator(BaseEstimator):
             raise InvalidInputError(
                 f"{nested[0]!r} cannot be set: `pretrained` is fitted, its parameters would change "
                 "nothing; give an unfitted one (sklearn.base.clone) to have it trained anew."
+            )
+        if nested and not isinstance(pretrained, BaseEstimator):
+            raise InvalidInputError(
+                f"{nested[0]!r} cannot be set: `pretrained` is {pretrained!r}; give an unfitted "
+                "DSSLPretrainer to set its parameters."
             )
         super().set_params(**params)
         if of_net:
@@ -206,7 +224,7 @@ class CrystalEstimator(BaseEstimator):
 
     def _inherit_architecture(self, pretrained: Architecture) -> Architecture:
         """Architecture of pretrained weights, after a check that no argument contradicts it."""
-        for name in ("backbone", "backbone_params", "cutoff", "max_neighbors"):
+        for name in self._inherited_params:
             wanted, found = getattr(self, name), getattr(pretrained, name)
             if wanted is not None and wanted != found:
                 raise InvalidInputError(
@@ -224,9 +242,17 @@ class CrystalEstimator(BaseEstimator):
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _resolve_device(self) -> str:
-        if self.device != "auto":
-            return str(self.device)
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise InvalidInputError(
+                f"device={self.device!r} cannot be used here ({reason}); "
+                "take 'auto', 'cpu', or a device of this machine"
+            ) from error
+        return str(self.device)
 
     def _net_kwargs(self, recipe: Any, n_crystals: int, seed: int) -> dict[str, Any]:  # noqa: ANN401
         """Arguments of the skorch net that both kinds of training share."""
@@ -237,13 +263,13 @@ class CrystalEstimator(BaseEstimator):
         schedule = make_schedule(recipe.schedule, n_batches * recipe.max_epochs)
         if schedule is not None:
             callbacks.append(("schedule", schedule))
-        if self.early_stopping:
-            stop = EarlyStopping(patience=self.n_iter_no_change, load_best=True, sink=_silent)
-            callbacks.append(("early_stopping", stop))
-        # A copy: skorch initializes the instances, and fit must not change its parameters.
-        callbacks += clone(list(self.callbacks or []), safe=False)
+        callbacks += copy_callbacks(self.callbacks or [])
         if self.verbose:
             callbacks.append(("progress", Progress(type(self).__name__)))
+        if self.early_stopping:
+            # Last, since what it raises to stop keeps later callbacks from the end of the epoch.
+            stop = StopEarly(patience=self.n_iter_no_change, load_best=True, sink=noop)
+            callbacks.append(("early_stopping", stop))
         return {
             "optimizer": torch.optim.AdamW,
             "optimizer__weight_decay": recipe.weight_decay,
@@ -261,34 +287,11 @@ class CrystalEstimator(BaseEstimator):
         """Share of the crystals for validation, 0 for none."""
         return float(self.validation_fraction)
 
-
-def _silent(*_: Any) -> None:  # noqa: ANN401
-    """Swallow what skorch would print."""
-
-
-def is_fitted_pretrainer(pretrained: object) -> bool:
-    """Whether this is an estimator that holds trained weights."""
-    return isinstance(pretrained, BaseEstimator) and hasattr(pretrained, "net_")
-
-
-@contextmanager
-def seeded(seed: int, device: str) -> Iterator[None]:
-    """Seed torch inside the block and give the user's random state back afterwards."""
-    devices = [torch.device(device)] if device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
-
-
-def jsonable(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep the parameters that JSON can hold."""
-    plain = (str, int, float, bool, type(None))
-
-    def holds(value: Any) -> bool:  # noqa: ANN401
-        if isinstance(value, list | tuple):
-            return all(map(holds, value))
-        if isinstance(value, Mapping):
-            return all(isinstance(k, str) and holds(v) for k, v in value.items())
-        return isinstance(value, plain)
-
-    return {name: value for name, value in params.items() if holds(value)}
+    def _check_held_out(self, n_crystals: int) -> None:
+        """Make sure that early stopping has something to watch."""
+        if self.early_stopping and HoldOut(self._held_out_fraction(), 0).n_valid(n_crystals) < 1:
+            raise InvalidInputError(
+                f"early_stopping needs a validation part, but validation_fraction="
+                f"{self.validation_fraction} of {n_crystals} structure(s) holds out none; raise "
+                "validation_fraction or give more structures"
+            )

@@ -36,7 +36,8 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         Where the backbone starts: the name of shipped weights, a file that
         `DSSLPretrainer.save` wrote, a fitted pretrainer (kept fitted through ``clone`` and
         cross-validation), or an unfitted one, which `fit` then pretrains on its own structures and
-        those in `unlabeled`. None starts from scratch.
+        those in `unlabeled`. None starts from scratch. In a grid over `pretrained` itself, wrap a
+        fitted one in scikit-learn's ``FrozenEstimator``: the values of a grid are cloned.
     unlabeled : sequence of crystals, default=None
         Further structures for an unfitted `pretrained`. Copies of the estimator share them.
     backbone : str or nn.Module, default=None
@@ -185,7 +186,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
             Classes. Structures with a missing one (NaN, None) count as unlabeled and join the
             pretraining of an unfitted `pretrained`.
         sample_weight : array-like of shape (n_structures,), default=None
-            Weights in the loss.
+            Weights in the loss; a structure with weight 0 takes no part.
 
         Returns
         -------
@@ -204,9 +205,12 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         self._validate_params()
         items = as_sequence(X)
         check_length(y, len(items))
-        self.classes_, index = class_targets(y)
+        classes, index = class_targets(y)
         weight = check_sample_weight(sample_weight, len(items))
-        return self._fit_labeled(items, index, index >= 0, weight, len(self.classes_))
+        self._fit_labeled(items, index, index >= 0, weight, len(classes))
+        # Only now, so that a fit that fails leaves the last one whole.
+        self.classes_ = classes
+        return self
 
     def _make_criterion(self, recipe: FineTuneRecipe) -> nn.Module:
         return ClassLoss()

@@ -12,7 +12,7 @@ import numpy as np
 from skorch.history import History
 
 import dssl_sklearn
-from dssl_sklearn.estimators.base import CrystalEstimator, jsonable, seeded
+from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES
 from dssl_sklearn.exceptions import DSSLError, WeightsError
 from dssl_sklearn.models.architecture import Architecture
@@ -21,6 +21,7 @@ from dssl_sklearn.objectives import (
     objective_from_config,
     objective_to_config,
 )
+from dssl_sklearn.training.seeding import seeded
 from dssl_sklearn.training.weights import load_state, read_weights, write_weights
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
 _Pretrainer = TypeVar("_Pretrainer", bound="DSSLPretrainer")
 _Predictor = TypeVar("_Predictor", bound="PropertyEstimator")
 
-#: Not written: data, code, and what the file replaces.
-_LEFT_OUT = {"pretrained", "unlabeled", "callbacks", "net_params", "random_state", "n_jobs"}
+#: Not written: data, code, what the file replaces, and what belongs to the machine.
+_LEFT_OUT = {"pretrained", "unlabeled", "callbacks", "net_params", "device", "n_jobs"}
+#: Arguments of a pretrainer that its objectives are made from.
+_OF_OBJECTIVES = {"objectives", "mask_ratio", "move", "microproperty", "contrastive_loss"}
 
 
 def save_pretrainer(pretrainer: DSSLPretrainer, path: str | os.PathLike[str]) -> None:
@@ -53,8 +56,10 @@ def load_pretrainer(cls: type[_Pretrainer], path: str | os.PathLike[str]) -> _Pr
         objectives = [objective_from_config(c) for c in config["objectives"]]
         architecture = Architecture(**config["architecture"])
         params = config["params"]
-        # Instances do not fit into JSON; they are rebuilt from their description.
-        params.setdefault("objectives", objectives)
+        if not params.keys() >= _OF_OBJECTIVES or isinstance(params["objectives"], list):
+            # What was given does not fit into JSON; the objectives made from it stand for it.
+            params = {k: v for k, v in params.items() if k not in _OF_OBJECTIVES}
+            params["objectives"] = objectives
         pretrainer = cls(**params)
         recipe = pretrainer._with_recipe(PRETRAIN_RECIPES[pretrainer.recipe])
         with seeded(0, "cpu"):
@@ -62,7 +67,7 @@ def load_pretrainer(cls: type[_Pretrainer], path: str | os.PathLike[str]) -> _Pr
             criterion = WeightedObjectives(objectives, encoder.site_width, encoder.crystal_width)
         load_state(encoder, tensors, "encoder.", source)
         load_state(criterion, tensors, "objectives.", source)
-        net = pretrainer._make_net(encoder, criterion, recipe, 1, 0)
+        net = pretrainer._make_net(encoder, criterion, recipe, 1, config["seed"])
         net.initialize()
         net.history = History(config["history"])
     return pretrainer._set_fitted(net, architecture, objectives)
@@ -90,7 +95,7 @@ def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Pred
             value = config["targets"][name]
             setattr(predictor, name, np.array(value) if isinstance(value, list) else value)
         with seeded(0, "cpu"):
-            net = predictor._make_net(architecture.build(), config["head"], 1, 0)
+            net = predictor._make_net(architecture.build(), config["head"], 1, config["seed"])
             net.initialize()
         load_state(net.module_, tensors, "model.", source)
         net.history = History(config["history"])
@@ -102,9 +107,11 @@ def _describe(estimator: CrystalEstimator) -> dict[str, Any]:
     return {
         "class": type(estimator).__name__,
         "architecture": estimator.architecture_.to_config(),
-        "params": jsonable(params),
+        "params": _jsonable(params),
+        "seed": estimator.net_.seed,
         "history": [
-            {k: v for k, v in epoch.items() if k != "batches"} for epoch in estimator.history_
+            _jsonable({k: v for k, v in epoch.items() if k != "batches"})
+            for epoch in estimator.history_
         ],
         "versions": {
             "dssl_sklearn": dssl_sklearn.__version__,
@@ -141,6 +148,20 @@ class _explained:  # noqa: N801 - reads as a word in `with`
             raise WeightsError(
                 f"{self.source!r} has a description that does not fit: {error}"
             ) from error
+
+
+def _jsonable(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the entries that JSON can hold."""
+    scalars = (str, int, float, bool, type(None), np.generic)
+
+    def holds(value: Any) -> bool:  # noqa: ANN401
+        if isinstance(value, list | tuple):
+            return all(map(holds, value))
+        if isinstance(value, Mapping):
+            return all(isinstance(k, str) and holds(v) for k, v in value.items())
+        return isinstance(value, scalars)
+
+    return {name: value for name, value in params.items() if holds(value)}
 
 
 def _prefixed(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

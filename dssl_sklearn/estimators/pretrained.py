@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
 
-from dssl_sklearn.estimators.base import is_fitted_pretrainer
 from dssl_sklearn.exceptions import InvalidInputError, WeightsError
 
 if TYPE_CHECKING:
     from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
+
+
+def is_fitted_pretrainer(pretrained: object) -> bool:
+    """Whether this is an estimator that holds trained weights."""
+    return isinstance(pretrained, BaseEstimator) and hasattr(pretrained, "net_")
 
 
 def shipped_weights() -> dict[str, Path]:
@@ -28,7 +33,7 @@ def resolve_pretrained(pretrained: Any) -> DSSLPretrainer | None:  # noqa: ANN40
     Parameters
     ----------
     pretrained : str, path-like, fitted DSSLPretrainer or None
-        Name of shipped weights, file, or pretrainer.
+        Name of shipped weights, file, or pretrainer, also a frozen one.
 
     Returns
     -------
@@ -46,6 +51,8 @@ def resolve_pretrained(pretrained: Any) -> DSSLPretrainer | None:  # noqa: ANN40
 
     if pretrained is None:
         return None
+    if isinstance(pretrained, FrozenEstimator):
+        pretrained = pretrained.estimator
     if isinstance(pretrained, str | os.PathLike):
         known = shipped_weights()
         if str(pretrained) in known:
@@ -57,12 +64,12 @@ def resolve_pretrained(pretrained: Any) -> DSSLPretrainer | None:  # noqa: ANN40
                 f"({names}) nor a file"
             )
         return DSSLPretrainer.load(pretrained)
-    if is_fitted_pretrainer(pretrained):
-        return pretrained  # type: ignore[no-any-return]
-    if isinstance(pretrained, BaseEstimator):
+    if isinstance(pretrained, DSSLPretrainer):
+        if is_fitted_pretrainer(pretrained):
+            return pretrained
         raise InvalidInputError(
-            f"pretrained is a {type(pretrained).__name__} that is not fitted; fit it first, or use "
-            "a predictor, which fits it on its training structures."
+            "pretrained is a DSSLPretrainer that is not fitted; fit it first, or use a predictor, "
+            "which fits it on its training structures."
         )
     raise InvalidInputError(
         f"pretrained is of type {type(pretrained).__name__}, expected the name of shipped weights, "

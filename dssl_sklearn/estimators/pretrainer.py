@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,21 +14,23 @@ from numpy.typing import NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
+from skorch.history import History
 from torch import nn
 
 from dssl_sklearn.crystals.dataset import GraphDataset
-from dssl_sklearn.estimators.base import CrystalEstimator, seeded
+from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.persistence import load_pretrainer, save_pretrainer
 from dssl_sklearn.estimators.pretrained import resolve_pretrained
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.encoder import CrystalEncoder
-from dssl_sklearn.objectives import WeightedObjectives, make_objectives
+from dssl_sklearn.objectives import Contrastive, Objective, WeightedObjectives, make_objectives
 from dssl_sklearn.training.callbacks import EmbeddingRank
 from dssl_sklearn.training.checkpoint import Checkpoint, fingerprint
 from dssl_sklearn.training.data import CrystalDataset
 from dssl_sklearn.training.inference import encode
 from dssl_sklearn.training.nets import PretextNet
+from dssl_sklearn.training.seeding import seeded
 
 
 class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalEstimator):
@@ -48,7 +51,8 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalE
         pretrainer. With ``max_epochs=0`` they only embed.
     objectives : str, Objective, list or dict, default=None
         Pretext tasks: names among "mask", "microproperty", "contrastive" and "denoise", configured
-        instances, ``(name, weight)`` pairs, or a dict of names and weights.
+        instances, ``(name, weight)`` pairs, or a dict of names and weights. With pretrained
+        weights None goes on with theirs, unless one of the next four arguments is given.
     mask_ratio : float, default=None
         Share of sites whose element is hidden.
     move : float, default=None
@@ -65,7 +69,7 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalE
     backbone_params : dict, default=None
         Arguments of the backbone, such as ``{"width": 64, "n_layers": 3}``.
     readout : str or nn.Module, default=None
-        "mean", "mean_std" or "attention" (the paper's).
+        "mean", "mean_std" or "attention" (the paper's). With pretrained weights: theirs.
     cutoff : float, default=None
         Largest edge length in angstrom; None for 8, or that of the pretrained weights.
     max_neighbors : int, default=None
@@ -93,7 +97,8 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalE
         goes on from the last one and ends with the same weights (on CPU); it needs an int as
         `random_state`. Different crystals or settings use different files.
     warm_start : bool, default=False
-        Whether `fit` goes on from the last call instead of starting anew.
+        Whether `fit` goes on from the last call instead of starting anew. Network and objectives
+        stay as they are; all other arguments count as they are now, and the schedule begins anew.
     device : str, default="auto"
         torch device; "auto" takes a GPU if there is one.
     n_jobs : int or None, default=None
@@ -149,6 +154,10 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalE
         "checkpoint_dir": [str, os.PathLike, None],
         "warm_start": ["boolean"],
     }
+    _inherited_params: ClassVar[tuple[str, ...]] = (
+        *CrystalEstimator._inherited_params,  # noqa: SLF001 - the base's own
+        "readout",
+    )
 
     def __init__(
         self,
@@ -246,9 +255,12 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalE
         architecture = self._architecture(recipe)
         if start is not None:
             architecture = self._inherit_architecture(start.architecture_)
-        objectives = self._make_objectives(recipe)
-        builder = self._builder(architecture, site_properties=_site_properties(objectives))
-        graphs = builder.dataset(X)
+        objectives = self._make_objectives(recipe, start)
+        # Embedding alone needs no targets.
+        properties = _site_properties(objectives) if recipe.max_epochs else ()
+        graphs = self._builder(architecture, site_properties=properties).dataset(X)
+        if recipe.max_epochs:
+            self._check_held_out(len(graphs))
         seed = self._draw_seed()
         with seeded(seed, self._resolve_device()):
             encoder = architecture.build() if start is None else copy.deepcopy(start.encoder_)
@@ -295,29 +307,52 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalE
         net.callbacks_.pop()
 
     def _continue(self, X: Any, recipe: PretrainRecipe) -> Self:  # noqa: ANN401
-        """Train the net of the last call for `max_epochs` more."""
-        builder = self._builder(
-            self.architecture_, site_properties=_site_properties(self.objectives_)
-        )
-        dataset = CrystalDataset(builder.dataset(X))
-        kwargs = self._net_kwargs(recipe, len(dataset), self.net_.seed)
-        # The schedule begins anew and spans the epochs of this call.
-        schedule = {
-            f"callbacks__{name}": cb for name, cb in kwargs["callbacks"] if name == "schedule"
-        }
-        self.net_.set_params(max_epochs=recipe.max_epochs, lr=recipe.lr, **schedule)
-        with seeded(self.net_.seed, self._resolve_device()):
-            self.net_.partial_fit(dataset)
-        return self
+        """Train a copy of the net of the last call for `max_epochs` more.
 
-    def _make_objectives(self, recipe: PretrainRecipe) -> list[Any]:
-        return make_objectives(
+        A copy, since estimators that start from this one may share its net.
+        """
+        last = self.net_
+        properties = _site_properties(self.objectives_)
+        dataset = CrystalDataset(
+            self._builder(self.architecture_, site_properties=properties).dataset(X)
+        )
+        if recipe.max_epochs:
+            self._check_held_out(len(dataset))
+        with seeded(last.seed, self._resolve_device()):
+            encoder, criterion = copy.deepcopy((last.module_, last.criterion_))
+            net = self._make_net(encoder, criterion, recipe, len(dataset), last.seed)
+            net.initialize()
+            if isinstance(net.optimizer_, type(last.optimizer_)):
+                moments = copy.deepcopy(last.optimizer_.state_dict()["state"])
+                net.optimizer_.load_state_dict({**net.optimizer_.state_dict(), "state": moments})
+            net.history = History(last.history)
+            if recipe.max_epochs:
+                net.partial_fit(dataset)
+        return self._set_fitted(net, self.architecture_, self.objectives_)
+
+    def _make_objectives(
+        self, recipe: PretrainRecipe, start: DSSLPretrainer | None
+    ) -> list[Objective]:
+        """Objectives of the arguments, of the weights to go on from, or of the recipe."""
+        names = ("objectives", "mask_ratio", "move", "microproperty", "contrastive_loss")
+        if start is not None and all(getattr(self, name) is None for name in names):
+            return list(start.objectives_)
+        objectives = make_objectives(
             recipe.objectives,
             mask_ratio=recipe.mask_ratio,
             move=recipe.move,
             microproperty=recipe.microproperty,
             contrastive_loss=recipe.contrastive_loss,
         )
+        if self.objectives is not None:
+            return objectives
+        # The recipe's own instance, unlike a user's, follows the arguments.
+        return [
+            replace(objective, loss=recipe.contrastive_loss, move=recipe.move)
+            if isinstance(objective, Contrastive)
+            else objective
+            for objective in objectives
+        ]
 
     def _make_net(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -20,15 +21,17 @@ from torch import nn
 
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.inputs import as_sequence
-from dssl_sklearn.estimators.base import CrystalEstimator, is_fitted_pretrainer, seeded
+from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.persistence import load_predictor, save_predictor
-from dssl_sklearn.estimators.pretrained import resolve_pretrained
+from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer, resolve_pretrained
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, FineTuneRecipe
+from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
 from dssl_sklearn.training.data import CrystalDataset
 from dssl_sklearn.training.nets import PropertyNet
+from dssl_sklearn.training.seeding import seeded
 
 
 class PropertyEstimator(CrystalEstimator):
@@ -47,6 +50,7 @@ class PropertyEstimator(CrystalEstimator):
     readout: Any
     head_params: dict[str, Any] | None
     freeze_epochs: int
+    pretrainer_: DSSLPretrainer
 
     #: Fitted attributes that describe the targets, written by `save`.
     _target_state: ClassVar[tuple[str, ...]] = ()
@@ -65,6 +69,12 @@ class PropertyEstimator(CrystalEstimator):
     ) -> Self:
         """Train on the labeled structures; the others go to an unfitted pretrainer."""
         recipe = self._with_recipe(FINE_TUNE_RECIPES[self.recipe])
+        rows = np.flatnonzero(labeled & (sample_weight > 0))
+        if not len(rows):
+            raise InvalidInputError("sample_weight is zero for every labeled structure.")
+        if recipe.max_epochs:
+            self._check_held_out(len(rows))
+        head = self._head(n_outputs)
         seed = self._draw_seed()
         pretrainer = self._pretrainer(X, seed)
         architecture = self._architecture(recipe)
@@ -73,7 +83,6 @@ class PropertyEstimator(CrystalEstimator):
             if self.readout is not None:
                 # What was learned is the backbone; a readout of another kind starts fresh.
                 architecture = replace(architecture, readout=self.readout, readout_params={})
-        rows = np.flatnonzero(labeled)
         builder = self._builder(architecture)
         # All structures are checked, so that a bad one is named by its position in X.
         graphs = builder.graphs(X)
@@ -82,52 +91,78 @@ class PropertyEstimator(CrystalEstimator):
             y=y[rows],
             weight=sample_weight[rows].astype(np.float32),
         )
-        head = {**(self.head_params or {}), "n_outputs": n_outputs}
         with seeded(seed, self._resolve_device()):
-            encoder = self._encoder(architecture, pretrainer)
-            net = self._make_net(encoder, head, len(dataset), seed)
+            encoder, learned = self._encoder(architecture, pretrainer)
+            net = self._make_net(encoder, head, len(dataset), seed, learned)
             net.initialize()
             if recipe.max_epochs:
                 net.partial_fit(dataset)
+        if hasattr(self, "pretrainer_"):
+            del self.pretrainer_
+        if pretrainer is not None and _is_unfitted(self.pretrained):
+            self.pretrainer_ = pretrainer
         return self._set_fitted(net, architecture, head)
 
     def _pretrainer(self, X: Sequence[Any], seed: int) -> DSSLPretrainer | None:
         """Resolve `pretrained`; an unfitted pretrainer learns from these structures."""
-        given = self.pretrained
-        if not isinstance(given, DSSLPretrainer) or is_fitted_pretrainer(given):
-            return resolve_pretrained(given)
-        pretrainer: DSSLPretrainer = clone(given)
+        if not _is_unfitted(self.pretrained):
+            return resolve_pretrained(self.pretrained)
+        pretrainer: DSSLPretrainer = clone(self.pretrained)
         if pretrainer.random_state is None:
             pretrainer.set_params(random_state=seed)
-        pool = list(X)
-        if self.unlabeled is not None:
-            pool += list(as_sequence(self.unlabeled, "unlabeled"))
-        self.pretrainer_ = pretrainer.fit(pool)
-        return pretrainer
+        if self.unlabeled is None:
+            return pretrainer.fit(X)
+        try:
+            return pretrainer.fit([*X, *as_sequence(self.unlabeled, "unlabeled")])
+        except InvalidStructureError as error:
+            error.add_note(f"Structures from {len(X)} on are those of `unlabeled`.")
+            raise
+
+    def _head(self, n_outputs: int) -> dict[str, Any]:
+        """Arguments of the head, those set with skorch's ``module__...`` among them."""
+        of_net = (self.net_params or {}).items()
+        nested = {k.removeprefix("module__"): v for k, v in of_net if k.startswith("module__")}
+        head = {**(self.head_params or {}), **nested}
+        known = set(inspect.signature(PropertyModel).parameters) - {"encoder", "n_outputs"}
+        unknown = sorted(head.keys() - known)
+        if unknown:
+            raise InvalidInputError(
+                f"head_params has no entry {unknown[0]!r}; it takes {', '.join(sorted(known))}"
+            )
+        return {**head, "n_outputs": n_outputs}
 
     def _encoder(
         self, architecture: Architecture, pretrainer: DSSLPretrainer | None
-    ) -> CrystalEncoder:
+    ) -> tuple[CrystalEncoder, str | None]:
+        """Encoder to start from, and a pattern for the names of its pretrained weights."""
         encoder = architecture.build()
-        if pretrainer is not None:
-            learned = pretrainer.encoder_
-            encoder.backbone.load_state_dict(learned.backbone.state_dict())
-            if architecture.readout == pretrainer.architecture_.readout:
-                encoder.readout.load_state_dict(learned.readout.state_dict())
-        return encoder
+        if pretrainer is None:
+            return encoder, None
+        learned = pretrainer.encoder_
+        encoder.backbone.load_state_dict(learned.backbone.state_dict())
+        if architecture.readout != pretrainer.architecture_.readout:
+            return encoder, "encoder.backbone.*"
+        encoder.readout.load_state_dict(learned.readout.state_dict())
+        return encoder, "encoder.*"
 
     def _make_net(
-        self, encoder: CrystalEncoder, head: dict[str, Any], n_crystals: int, seed: int
+        self,
+        encoder: CrystalEncoder,
+        head: dict[str, Any],
+        n_crystals: int,
+        seed: int,
+        learned: str | None = None,
     ) -> PropertyNet:
         recipe = self._with_recipe(FINE_TUNE_RECIPES[self.recipe])
         kwargs = self._net_kwargs(recipe, n_crystals, seed)
-        if self.pretrained is not None:
+        if learned is not None:
             lr = recipe.lr * recipe.backbone_lr_factor
-            kwargs["optimizer__param_groups"] = [("encoder.*", {"lr": lr})]
+            kwargs["optimizer__param_groups"] = [(learned, {"lr": lr})]
         if self.freeze_epochs:
+            frozen = learned or "encoder.*"
             kwargs["callbacks"] += [
-                ("freeze", Freezer("encoder.*", at=1)),
-                ("unfreeze", Unfreezer("encoder.*", at=int(self.freeze_epochs) + 1)),
+                ("freeze", Freezer(frozen, at=1)),
+                ("unfreeze", Unfreezer(frozen, at=int(self.freeze_epochs) + 1)),
             ]
         kwargs |= {f"module__{name}": value for name, value in head.items()}
         return PropertyNet(
@@ -195,3 +230,7 @@ class PropertyEstimator(CrystalEstimator):
             If the file is missing, damaged, or not of this kind.
         """
         return load_predictor(cls, path)
+
+
+def _is_unfitted(pretrained: object) -> bool:
+    return isinstance(pretrained, DSSLPretrainer) and not is_fitted_pretrainer(pretrained)

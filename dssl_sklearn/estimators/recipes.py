@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from dssl_sklearn.objectives import Contrastive, MaskedAtoms, Microproperty
+from dssl_sklearn.objectives import Contrastive
 from dssl_sklearn.objectives.contrastive import ContrastiveLoss
 from dssl_sklearn.training.losses import RegressionLoss
 from dssl_sklearn.training.schedules import ScheduleName
@@ -62,8 +62,8 @@ PRETRAIN_RECIPES: dict[RecipeName, PretrainRecipe] = {
     "paper": PretrainRecipe(
         **_PAPER_NETWORK,
         objectives=(
-            MaskedAtoms(weight=0.1),
-            Microproperty(weight=0.1, values="stiffness"),
+            ("mask", 0.1),
+            ("microproperty", 0.1),
             Contrastive(weight=1.0, loss="cosine", move=0.5, move_kind="sphere"),
         ),
         move=0.5,

@@ -17,7 +17,12 @@ from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.estimators.recipes import FineTuneRecipe
-from dssl_sklearn.estimators.targets import check_length, check_sample_weight, regression_targets
+from dssl_sklearn.estimators.targets import (
+    check_length,
+    check_sample_weight,
+    mean_and_scale,
+    regression_targets,
+)
 from dssl_sklearn.training.losses import RegressionLoss, TargetLoss
 
 
@@ -37,7 +42,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         Where the backbone starts: the name of shipped weights, a file that
         `DSSLPretrainer.save` wrote, a fitted pretrainer (kept fitted through ``clone`` and
         cross-validation), or an unfitted one, which `fit` then pretrains on its own structures and
-        those in `unlabeled`. None starts from scratch.
+        those in `unlabeled`. None starts from scratch. In a grid over `pretrained` itself, wrap a
+        fitted one in scikit-learn's ``FrozenEstimator``: the values of a grid are cloned.
     unlabeled : sequence of crystals, default=None
         Further structures for an unfitted `pretrained`. Copies of the estimator share them.
     backbone : str or nn.Module, default=None
@@ -103,7 +109,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     pretrainer_ : DSSLPretrainer
         Only where `pretrained` was an unfitted pretrainer: the one fitted here.
     y_mean_, y_scale_ : ndarray of shape (n_targets,)
-        Mean and standard deviation of the known training targets.
+        Weighted mean and standard deviation of the known training targets.
 
     References
     ----------
@@ -194,7 +200,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             Targets. Missing entries (NaN) are ignored one by one; structures without any known
             target count as unlabeled and join the pretraining of an unfitted `pretrained`.
         sample_weight : array-like of shape (n_structures,), default=None
-            Weights in the loss.
+            Weights in the loss; a structure with weight 0 takes no part.
 
         Returns
         -------
@@ -216,13 +222,13 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         targets = regression_targets(y)
         weight = check_sample_weight(sample_weight, len(items))
         columns = targets.reshape(len(items), -1)
-        self.y_ndim_ = targets.ndim
-        self.y_mean_ = np.nanmean(columns, axis=0)
-        spread = np.nanstd(columns, axis=0)
-        self.y_scale_ = np.where(spread > 0, spread, 1.0)
-        standardized = ((columns - self.y_mean_) / self.y_scale_).astype(np.float32)
-        labeled = np.isfinite(columns).any(axis=1)
-        return self._fit_labeled(items, standardized, labeled, weight, columns.shape[1])
+        mean, scale = mean_and_scale(columns, weight)
+        standardized = ((columns - mean) / scale).astype(np.float32)
+        labeled = np.isfinite(columns).sum(axis=1) > 0
+        self._fit_labeled(items, standardized, labeled, weight, columns.shape[1])
+        # Only now, so that a fit that fails leaves the last one whole.
+        self.y_ndim_, self.y_mean_, self.y_scale_ = targets.ndim, mean, scale
+        return self
 
     def _make_criterion(self, recipe: FineTuneRecipe) -> nn.Module:
         return TargetLoss(recipe.loss)

@@ -80,6 +80,44 @@ def _numbers(frame: pd.DataFrame) -> NDArray[np.float64]:
     return np.array(known.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
+def mean_and_scale(
+    columns: NDArray[np.float64], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weighted mean and standard deviation of the known entries of each target.
+
+    Parameters
+    ----------
+    columns : ndarray of shape (n_structures, n_targets)
+        NaN where missing.
+    weight : ndarray of shape (n_structures,)
+        Sample weights.
+
+    Returns
+    -------
+    mean, scale : ndarray of shape (n_targets,)
+        A constant target has scale 1.
+
+    Raises
+    ------
+    InvalidInputError
+        If all known entries of a target have weight 0.
+    """
+    known = np.isfinite(columns)
+    weights = weight[:, None] * known
+    total = weights.sum(axis=0)
+    if not total.all():
+        column = int(np.flatnonzero(total == 0)[0])
+        raise InvalidInputError(
+            f"sample_weight is zero for every known entry of column {column} of y."
+        )
+    values = np.where(known, columns, 0.0)
+    mean = (weights * values).sum(axis=0) / total
+    scale = np.sqrt((weights * (values - mean) ** 2).sum(axis=0) / total)
+    # Rounding alone gives equal values some spread.
+    constant = scale <= 1e-12 * np.abs(mean)
+    return mean, np.where(constant, 1.0, scale)
+
+
 def class_targets(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:  # noqa: ANN401
     """Read class labels; NaN, None and pandas' NA mark unlabeled structures.
 

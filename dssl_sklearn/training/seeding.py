@@ -1,0 +1,25 @@
+"""Randomness that leaves the user's alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def seeded(seed: int, device: str) -> Iterator[None]:
+    """Seed torch inside the block and give the user's random state back afterwards.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of torch's global generators.
+    device : str
+        Device whose generator is used beside the CPU's.
+    """
+    devices = [torch.device(device)] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
