@@ -59,8 +59,7 @@ References
 from __future__ import annotations
 
 import csv
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -68,6 +67,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dssl_sklearn._checks import did_you_mean
 from dssl_sklearn.exceptions import InvalidInputError
 
 #: Heaviest element of the tables (lawrencium).
@@ -254,7 +254,7 @@ def _atomic_number(key: Any) -> int:  # noqa: ANN401 - any key may be handed in
         return int(number)
     raise InvalidInputError(
         f"{key!r} is no element; expected a chemical symbol or an atomic number from 1 to "
-        f"{MAX_ATOMIC_NUMBER}." + _suggestion(key, _NUMBER_OF)
+        f"{MAX_ATOMIC_NUMBER}{did_you_mean(key, _NUMBER_OF)}"
     )
 
 
@@ -262,14 +262,8 @@ def _check_name(name: object) -> None:
     if name not in ELEMENT_PROPERTY_NAMES:
         raise InvalidInputError(
             f"{name!r} is no property of the elements; expected one of "
-            f"{', '.join(ELEMENT_PROPERTY_NAMES)}." + _suggestion(name, ELEMENT_PROPERTY_NAMES)
+            f"{', '.join(ELEMENT_PROPERTY_NAMES)}{did_you_mean(name, ELEMENT_PROPERTY_NAMES)}"
         )
-
-
-def _suggestion(word: object, known: Iterable[str]) -> str:
-    by_lower = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(str(word).lower(), by_lower, n=1)
-    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 def _read_csv(name: str) -> list[dict[str, str]]:

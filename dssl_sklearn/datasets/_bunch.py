@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from dssl_sklearn.datasets._choices import unknown_choice
+from dssl_sklearn._checks import check_choice
 from dssl_sklearn.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def choose_targets(target: TargetChoice, columns: Mapping[str, NDArray[Any]]) ->
     if not names:
         raise InvalidInputError(f"target is empty; name one or more of {', '.join(columns)}.")
     for name in names:
-        if name not in columns:
-            raise InvalidInputError(unknown_choice("target", name, [*columns, "all"]))
+        check_choice("target", name, columns)
     return names
 
 

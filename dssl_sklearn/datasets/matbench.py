@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold, StratifiedKFold
 
+from dssl_sklearn._checks import check_choice
 from dssl_sklearn.datasets._bunch import make_bunch
-from dssl_sklearn.datasets._choices import unknown_choice
 from dssl_sklearn.datasets._files import explain_failure, read_json_gz, write_atomically
 from dssl_sklearn.exceptions import DatasetError, InvalidInputError
 
@@ -257,9 +257,7 @@ def _full_name(name: str) -> str:
             f"name={name!r} is a matbench task of compositions without structures; crystal graphs "
             f"need one of {', '.join(TASKS)}."
         )
-    if f"matbench_{short}" not in TASKS:
-        known = [task.removeprefix("matbench_") for task in TASKS]
-        raise InvalidInputError(unknown_choice("name", short, known))
+    check_choice("name", short, [task.removeprefix("matbench_") for task in TASKS])
     return f"matbench_{short}"
 
 

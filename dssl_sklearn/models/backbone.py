@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dssl_sklearn.crystals.batch import CrystalBatch
-from dssl_sklearn.models._checks import build_module
+from dssl_sklearn.models._build import build_module
 
 
 class Backbone(nn.Module, ABC):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dssl_sklearn._checks import check_choice, check_integer
 from dssl_sklearn.crystals.batch import CrystalBatch
-from dssl_sklearn.models._checks import check_choice, check_integer
 from dssl_sklearn.models.attention import GraphAttention
 from dssl_sklearn.models.backbone import Backbone
 from dssl_sklearn.models.layers import DistanceExpansion, SiteEncoder, SiteFeatures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dssl_sklearn.models._checks import check_integer, check_probability
+from dssl_sklearn._checks import check_integer, check_probability
 
 
 class MLPHead(nn.Module):

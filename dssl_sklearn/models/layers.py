@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from dssl_sklearn._checks import check_choice, check_integer, check_number
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER, element_features
-from dssl_sklearn.models._checks import check_choice, check_integer, check_positive
 
 #: Numbers that underflow cost many times as much as others, here and in the products that follow.
 _SMALLEST_EXPONENT = -60.0
@@ -44,7 +44,7 @@ class DistanceExpansion(nn.Module):
     def __init__(self, n_basis: int, cutoff: float) -> None:
         super().__init__()
         check_integer("n_basis", n_basis, minimum=2)
-        check_positive("cutoff", cutoff)
+        check_number("cutoff", cutoff)
         self.n_basis = n_basis
         self.sigma = cutoff / (n_basis - 1)
         # Follows from the parameters, so there is nothing to store.

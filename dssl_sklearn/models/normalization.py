@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dssl_sklearn.models._checks import check_integer
+from dssl_sklearn._checks import check_integer
 
 #: Share of a new batch in the running statistics, and what keeps a variance above zero.
 _MOMENTUM = 0.1

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dssl_sklearn._checks import check_integer
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
-from dssl_sklearn.models._checks import build_module, check_integer
+from dssl_sklearn.models._build import build_module
 from dssl_sklearn.models.segments import segment_count, segment_softmax, segment_sum
 
 #: Keeps the gradient of the standard deviation finite where all sites are equal.

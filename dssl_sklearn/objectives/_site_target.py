@@ -10,10 +10,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from dssl_sklearn._checks import did_you_mean
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.elements import ELEMENT_PROPERTY_NAMES, per_element_array
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.objectives._checks import did_you_mean
 
 if TYPE_CHECKING:
     from dssl_sklearn.crystals.dataset import GraphDataset

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dssl_sklearn._checks import check_choice, check_integer, check_number
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.objectives._checks import check_choice, check_integer, check_number
 from dssl_sklearn.objectives._layers import projector
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
 from dssl_sklearn.objectives.losses import barlow_loss, cosine_loss, ntxent_loss, vicreg_loss

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dssl_sklearn._checks import check_integer, check_number
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.layers import DistanceExpansion
-from dssl_sklearn.objectives._checks import check_integer, check_number
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
 from dssl_sklearn.views.view import ViewSpec
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from dssl_sklearn._checks import check_number, is_number
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.objectives._checks import check_number, is_number
 from dssl_sklearn.objectives._site_target import PropertyValues
 from dssl_sklearn.objectives.base import Objective
 from dssl_sklearn.objectives.contrastive import Contrastive, ContrastiveLoss

@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
+from dssl_sklearn._checks import check_number
 from dssl_sklearn.crystals.batch import CrystalBatch
-from dssl_sklearn.objectives._checks import check_number
 from dssl_sklearn.objectives._layers import site_mlp
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
 from dssl_sklearn.views.view import ViewSpec

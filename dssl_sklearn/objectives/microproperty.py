@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dssl_sklearn._checks import check_choice, check_integer, check_number
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.elements import ELEMENT_PROPERTY_NAMES, per_element_array
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.objectives._checks import check_choice, check_integer, check_number
 from dssl_sklearn.objectives._layers import mean_where, site_mlp
 from dssl_sklearn.objectives._site_target import PropertyValues, SiteTarget
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from dssl_sklearn._checks import did_you_mean
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.objectives._checks import did_you_mean
 from dssl_sklearn.objectives.base import Objective
 from dssl_sklearn.objectives.contrastive import Contrastive
 from dssl_sklearn.objectives.denoising import Denoising

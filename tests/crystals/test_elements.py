@@ -178,7 +178,7 @@ def test_documentation_lists_each_feature_with_its_number_of_measured_values():
 
 
 def test_unknown_property_is_named_with_a_suggestion():
-    with pytest.raises(InvalidInputError, match=r"'stifness'.*Did you mean 'stiffness'"):
+    with pytest.raises(InvalidInputError, match=r"'stifness'.*did you mean 'stiffness'"):
         element_property("stifness")
 
 
@@ -218,7 +218,7 @@ def test_per_element_array_reads_names():
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"fe": 1.0}, r"'fe' is no element.*Did you mean 'Fe'"),
+        ({"fe": 1.0}, r"'fe' is no element.*did you mean 'Fe'"),
         ({104: 1.0}, "104 is no element"),
         ({0: 1.0}, "0 is no element"),
         ({True: 1.0}, "True is no element"),
@@ -230,7 +230,7 @@ def test_per_element_array_reads_names():
         (np.ones(100), r"shape \(100,\)"),
         (np.ones((104, 2)), r"shape \(104, 2\)"),
         (["a"] * 104, "expected a mapping"),
-        ("valenze", "Did you mean 'valence'"),
+        ("valenze", "did you mean 'valence'"),
     ],
 )
 def test_per_element_array_explains_what_it_cannot_read(values, message):

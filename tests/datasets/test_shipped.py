@@ -211,8 +211,8 @@ def test_flag_as_target():
 @pytest.mark.parametrize(
     "target, message",
     [
-        ("k_vrh", "did you mean 'K_VRH'.*'G_Reuss'"),
-        (["K_VRH", "nonsense"], "'nonsense' is unknown.*'poisson_ratio'"),
+        ("k_vrh", "'G_Reuss'.*got 'k_vrh'; did you mean 'K_VRH'"),
+        (["K_VRH", "nonsense"], "'poisson_ratio'.*got 'nonsense'"),
         ([], "target is empty"),
     ],
 )

@@ -1,10 +1,10 @@
-"""Checks of settings that the objectives share."""
+"""Checks of settings, and the names that a mistyped one may have meant."""
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import TypeGuard
 
 import numpy as np
@@ -26,21 +26,33 @@ def check_number(name: str, value: object, *, zero: bool = False) -> None:
         raise InvalidInputError(f"{name} must be a finite number {bound}, got {value!r}")
 
 
+def check_probability(name: str, value: object) -> None:
+    """Raise ``InvalidInputError`` unless `value` is in [0, 1)."""
+    if not is_number(value) or not 0 <= value < 1:
+        raise InvalidInputError(f"{name} must be a number in [0, 1), got {value!r}")
+
+
 def check_integer(name: str, value: object, minimum: int = 1) -> None:
     """Raise ``InvalidInputError`` unless `value` is an integer of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
         raise InvalidInputError(f"{name} must be an integer >= {minimum}, got {value!r}")
 
 
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
     """Raise ``InvalidInputError`` unless `value` is one of `choices`."""
-    if value not in choices:
-        known = ", ".join(map(repr, choices))
-        hint = did_you_mean(str(value), choices)
-        raise InvalidInputError(f"{name} must be one of {known}, got {value!r}{hint}")
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidInputError(
+            f"{name} must be {listed(choices)}, got {value!r}{did_you_mean(value, choices)}"
+        )
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest known name, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def listed(names: Collection[str]) -> str:
+    """Return ``"one of 'a', 'b'"``."""
+    return "one of " + ", ".join(map(repr, names))
+
+
+def did_you_mean(value: object, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest known name in either case, or nothing."""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(str(value).lower(), by_lower, n=1)
+    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""

@@ -1,47 +1,16 @@
-"""Checks of hyperparameters, and building a module from its name."""
+"""Building a module that a user chose by name, class or instance."""
 
 from __future__ import annotations
 
 import copy
-import difflib
 import inspect
-import math
-from collections.abc import Collection, Mapping
-from typing import Any, TypeGuard
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
+from dssl_sklearn._checks import check_choice, did_you_mean, listed
 from dssl_sklearn.exceptions import InvalidInputError
-
-
-def check_integer(name: str, value: object, minimum: int = 1) -> None:
-    """Raise ``InvalidInputError`` unless `value` is an integer of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise InvalidInputError(f"{name} must be an integer >= {minimum}, got {value!r}")
-
-
-def check_positive(name: str, value: object) -> None:
-    """Raise ``InvalidInputError`` unless `value` is a finite number above zero."""
-    if not _is_number(value) or not math.isfinite(value) or value <= 0:
-        raise InvalidInputError(f"{name} must be a finite number > 0, got {value!r}")
-
-
-def check_probability(name: str, value: object) -> None:
-    """Raise ``InvalidInputError`` unless `value` is in [0, 1)."""
-    if not _is_number(value) or not 0 <= value < 1:
-        raise InvalidInputError(f"{name} must be a number in [0, 1), got {value!r}")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def check_choice(name: str, value: object, choices: Collection[str]) -> None:
-    """Raise ``InvalidInputError`` unless `value` is one of `choices`."""
-    if not isinstance(value, str) or value not in choices:
-        raise InvalidInputError(
-            f"{name} must be {_listed(choices)}, got {value!r}{_did_you_mean(value, choices)}"
-        )
 
 
 def build_module(
@@ -105,7 +74,7 @@ def _instantiate(
     else:
         if not isinstance(choice, str):
             raise InvalidInputError(
-                f"{argument} must be {_listed(known)}, a torch module or its class, got {choice!r}"
+                f"{argument} must be {listed(known)}, a torch module or its class, got {choice!r}"
             )
         check_choice(argument, choice, known)
         cls = known[choice]
@@ -127,18 +96,9 @@ def _check_arguments(
             if name not in allowed:
                 raise InvalidInputError(
                     f"{argument} {cls.__name__} has no parameter {name!r}"
-                    f"{_did_you_mean(name, allowed)}; it takes {', '.join(allowed) or 'none'}"
+                    f"{did_you_mean(name, allowed)}; it takes {', '.join(allowed) or 'none'}"
                 )
     try:
         signature.bind(*args, **params)
     except TypeError as error:
         raise InvalidInputError(f"{argument} {cls.__name__}: {error}") from error
-
-
-def _listed(names: Collection[str]) -> str:
-    return "one of " + ", ".join(map(repr, names))
-
-
-def _did_you_mean(value: object, names: Collection[str]) -> str:
-    close = difflib.get_close_matches(str(value), names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
