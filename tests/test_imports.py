@@ -13,7 +13,8 @@ PACKAGE = Path(dssl_sklearn.__file__).parent
 FOUNDATION = {"exceptions", "_checks"}
 #: Part of the package -> parts it may import from, beside itself and the foundation.
 MAY_IMPORT = {
-    **dict.fromkeys(FOUNDATION, set()),
+    "_checks": set(),
+    "exceptions": set(),
     "crystals": set(),
     "views": {"crystals"},
     "models": {"crystals"},
