@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.exceptions import WeightsError
-from dssl_sklearn.training.schedules import CosineSchedule
+from dssl_sklearn.training.schedules import CosineSchedule, PlateauSchedule
 from dssl_sklearn.training.weights import load_state, plain, read_weights, write_weights
 
 
@@ -97,6 +97,8 @@ class Checkpoint(Callback):
         for _, callback in net.callbacks_:
             if isinstance(callback, CosineSchedule):
                 callback.first_step = n_steps
+            if isinstance(callback, PlateauSchedule):
+                callback.losses_before = net.history[:, "train_loss"]
         return len(net.history)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from skorch import NeuralNet
-from skorch.callbacks import Callback, LRScheduler
+from skorch.callbacks import Callback
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 ScheduleName = Literal["cosine", "plateau", "constant"]
@@ -69,6 +70,35 @@ class CosineSchedule(Callback):
         self.step_ += 1
 
 
+class PlateauSchedule(Callback):
+    """Take 0.8 times the rate when the training loss has not fallen for 10 epochs (the paper's).
+
+    Parameters
+    ----------
+    losses_before : sequence of float, default=()
+        Training losses of the epochs before, where a training goes on.
+    """
+
+    def __init__(self, losses_before: Sequence[float] = ()) -> None:
+        self.losses_before = losses_before
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Begin with the full rates, and do again what happened before."""
+        self.scheduler_ = ReduceLROnPlateau(
+            net.optimizer_, mode="min", factor=0.8, patience=10, threshold=2e-4, min_lr=1e-5
+        )
+        for loss in self.losses_before:
+            self.scheduler_.step(loss)
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Look at the loss of the epoch."""
+        self.scheduler_.step(net.history[-1, "train_loss"])
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Let go of the optimizer, which need not be pickled twice."""
+        del self.scheduler_
+
+
 def make_schedule(schedule: ScheduleName, n_steps: int) -> Callback | None:
     """Build the skorch callback of a schedule by name.
 
@@ -88,13 +118,5 @@ def make_schedule(schedule: ScheduleName, n_steps: int) -> Callback | None:
     if schedule == "cosine":
         return CosineSchedule(n_steps)
     if schedule == "plateau":
-        return LRScheduler(
-            ReduceLROnPlateau,
-            monitor="train_loss",
-            mode="min",
-            factor=0.8,
-            patience=10,
-            threshold=2e-4,
-            min_lr=1e-5,
-        )
+        return PlateauSchedule()
     return None

@@ -3,10 +3,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from skorch.callbacks import LRScheduler
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from skorch.history import History
 
-from dssl_sklearn.training.schedules import CosineDecay, CosineSchedule, make_schedule
+from dssl_sklearn.training.schedules import (
+    CosineDecay,
+    CosineSchedule,
+    PlateauSchedule,
+    make_schedule,
+)
 
 
 def factors(n_steps, **kwargs):
@@ -56,13 +60,40 @@ def test_the_schedule_sets_the_rate_of_each_group_before_each_training_step(firs
         assert [group["lr"] for group in net.optimizer_.param_groups] == rates
 
 
+def rates_on_a_plateau(schedule, losses):
+    """Learning rates after each epoch."""
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    net = SimpleNamespace(optimizer_=optimizer, history=History())
+    schedule.on_train_begin(net)
+    rates = []
+    for loss in losses:
+        net.history.new_epoch()
+        net.history.record("train_loss", loss)
+        schedule.on_epoch_end(net)
+        rates.append(optimizer.param_groups[0]["lr"])
+    schedule.on_train_end(net)
+    return rates
+
+
+def test_the_rate_falls_after_eleven_epochs_without_progress():
+    losses = [3.0, 2.0] + 30 * [1.9999]
+    rates = rates_on_a_plateau(PlateauSchedule(), losses)
+    assert rates[:12] == [1e-3] * 12
+    assert rates[12:23] == pytest.approx([8e-4] * 11)
+    assert rates[23:] == pytest.approx([6.4e-4] * 9)
+
+
+@pytest.mark.parametrize("n_done", [1, 8, 12, 13, 25])
+def test_a_training_that_goes_on_has_the_rates_of_one_that_never_stopped(n_done):
+    losses = [3.0, 2.0] + 30 * [1.9999]
+    whole = rates_on_a_plateau(PlateauSchedule(), losses)
+    schedule = PlateauSchedule(losses[:n_done])
+    assert rates_on_a_plateau(schedule, losses[n_done:]) == whole[n_done:]
+
+
 def test_schedules_by_name():
     cosine = make_schedule("cosine", 30)
     assert isinstance(cosine, CosineSchedule)
     assert cosine.n_steps == 30
-    plateau = make_schedule("plateau", 30)
-    assert isinstance(plateau, LRScheduler)
-    assert plateau.policy is ReduceLROnPlateau
-    assert plateau.monitor == "train_loss"
-    assert (plateau.kwargs["factor"], plateau.kwargs["patience"]) == (0.8, 10)
+    assert isinstance(make_schedule("plateau", 30), PlateauSchedule)
     assert make_schedule("constant", 30) is None
