@@ -52,7 +52,8 @@ class Architecture:
             # The distance expansion of the library's backbones spans the graph's edges.
             params.setdefault("cutoff", self.cutoff)
         backbone = make_backbone(self.backbone, **params)
-        readout = make_readout(self.readout, int(backbone.width), **self.readout_params)
+        width = int(backbone.width)  # type: ignore[arg-type] # make_backbone has checked it
+        readout = make_readout(self.readout, width, **self.readout_params)
         return CrystalEncoder(backbone, readout)
 
     def to_config(self) -> dict[str, Any]:
