@@ -13,7 +13,7 @@ from dssl_sklearn.crystals.cache import GRAPH_CACHE, content_key
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 from dssl_sklearn.crystals.inputs import UnusableCrystalError, as_sequence, read_crystal
-from dssl_sklearn.crystals.neighbors import build_graph
+from dssl_sklearn.crystals.neighbors import build_graphs
 from dssl_sklearn.exceptions import InvalidStructureError, IsolatedSiteWarning
 
 #: Crystals per task of a worker process and per part of a large data set.
@@ -116,45 +116,57 @@ class GraphBuilder:
         self, items: Sequence[Any], start: int, *, as_dataset: bool, cache: bool
     ) -> _Part:
         part = _Part()
+        known: dict[int, tuple[CrystalGraph, bool]] = {}
+        fresh: dict[bytes | int, Crystal] = {}
+        rows: dict[bytes | int, list[int]] = {}
         for index in range(start, min(start + _CHUNK, len(items))):
             try:
-                graph, isolated = self._build_one(items[index], cache=cache)
+                item = self._read(items[index])
             except UnusableCrystalError as error:
                 part.reasons[index] = str(error)
                 continue
-            part.graphs.append(graph)
-            if isolated:
-                part.isolated.append(index)
+            if isinstance(item, CrystalGraph):
+                known[index] = (item, False)
+                continue
+            # Equal crystals are built once, where content is looked at.
+            key = content_key(item, self.cutoff, self.max_neighbors) if cache else index
+            if isinstance(key, bytes) and (cached := GRAPH_CACHE.get(key)) is not None:
+                known[index] = cached
+                continue
+            fresh[key] = item
+            rows.setdefault(key, []).append(index)
+        built = build_graphs(list(fresh.values()), self.cutoff, self.max_neighbors)
+        for key, (result, n_isolated) in zip(fresh, built, strict=True):
+            if isinstance(result, UnusableCrystalError):
+                part.reasons |= dict.fromkeys(rows[key], str(result))
+                continue
+            entry = (result, n_isolated > 0)
+            if isinstance(key, bytes):
+                entry = GRAPH_CACHE.put(key, result, isolated=n_isolated > 0)
+            known |= dict.fromkeys(rows[key], entry)
+        part.graphs = [known[index][0] for index in sorted(known)]
+        part.isolated = [index for index in sorted(known) if known[index][1]]
         if as_dataset and part.graphs:
             part.dataset = GraphDataset.from_graphs(part.graphs)
             part.graphs = []
         return part
 
-    def _build_one(self, item: Any, *, cache: bool) -> tuple[CrystalGraph, bool]:  # noqa: ANN401
-        if isinstance(item, CrystalGraph):
-            if not self._fits(item):
-                raise UnusableCrystalError(
-                    f"a graph built with cutoff={item.cutoff} and max_neighbors="
-                    f"{item.max_neighbors}, expected {self.cutoff} and {self.max_neighbors}; "
-                    "give StructureToGraph and the estimator the same values"
-                )
-            if missing := self._missing(item.crystal):
-                raise UnusableCrystalError(
-                    f"a graph without the site properties {missing}; give StructureToGraph "
-                    f"site_properties={list(self.site_properties)}"
-                )
-            return item, False
-        crystal = read_crystal(item, self.site_properties)
-        if not cache:
-            graph, n_isolated = build_graph(crystal, self.cutoff, self.max_neighbors)
-            return graph, n_isolated > 0
-        key = content_key(crystal, self.cutoff, self.max_neighbors)
-        known = GRAPH_CACHE.get(key)
-        if known is None:
-            graph, n_isolated = build_graph(crystal, self.cutoff, self.max_neighbors)
-            known = (graph, n_isolated > 0)
-            GRAPH_CACHE.put(key, graph, isolated=known[1])
-        return known
+    def _read(self, item: Any) -> Crystal | CrystalGraph:  # noqa: ANN401
+        """Read a crystal, or check that a ready graph is of these settings."""
+        if not isinstance(item, CrystalGraph):
+            return read_crystal(item, self.site_properties)
+        if not self._fits(item):
+            raise UnusableCrystalError(
+                f"a graph built with cutoff={item.cutoff} and max_neighbors="
+                f"{item.max_neighbors}, expected {self.cutoff} and {self.max_neighbors}; "
+                "give StructureToGraph and the estimator the same values"
+            )
+        if missing := self._missing(item.crystal):
+            raise UnusableCrystalError(
+                f"a graph without the site properties {missing}; give StructureToGraph "
+                f"site_properties={list(self.site_properties)}"
+            )
+        return item
 
 
 def _build_slice(builder: GraphBuilder, items: Sequence[Any], *, as_dataset: bool) -> _Part:

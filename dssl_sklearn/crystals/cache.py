@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 
 #: Bytes of graphs that one process keeps (about 50,000 crystals of 12 sites).
 MAX_BYTES = 256 * 2**20
+_EDGE_ARRAYS = ("source", "target", "shift", "distance")
 
 
 def content_key(crystal: Crystal, cutoff: float, max_neighbors: int) -> bytes:
@@ -53,8 +55,11 @@ class GraphCache:
                 self._graphs.move_to_end(key)
             return self._graphs.get(key)
 
-    def put(self, key: bytes, graph: CrystalGraph, *, isolated: bool) -> None:
-        """Keep a graph, from now on read-only; the least recently used ones make room."""
+    def put(self, key: bytes, graph: CrystalGraph, *, isolated: bool) -> tuple[CrystalGraph, bool]:
+        """Keep a read-only copy of a graph and return it; the least recently used make room."""
+        # The arrays handed in may be slices of those of many crystals, which must not be kept.
+        edges = {name: getattr(graph, name).copy() for name in _EDGE_ARRAYS}
+        graph = replace(graph, **edges)
         for array in _arrays(graph):
             array.setflags(write=False)
         with self._lock:
@@ -64,6 +69,7 @@ class GraphCache:
             while self._bytes > self.max_bytes and self._graphs:
                 _, (oldest, _) = self._graphs.popitem(last=False)
                 self._bytes -= _n_bytes(oldest)
+        return graph, isolated
 
     def clear(self) -> None:
         """Forget everything."""
@@ -75,10 +81,7 @@ class GraphCache:
 def _arrays(graph: CrystalGraph) -> tuple[NDArray[Any], ...]:
     crystal = graph.crystal
     return (
-        graph.source,
-        graph.target,
-        graph.shift,
-        graph.distance,
+        *(getattr(graph, name) for name in _EDGE_ARRAYS),
         crystal.numbers,
         crystal.frac_coords,
         crystal.lattice,

@@ -10,7 +10,7 @@ from dssl_sklearn.crystals import neighbors
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.inputs import UnusableCrystalError
-from dssl_sklearn.crystals.neighbors import SHELL_TOLERANCE, build_graph
+from dssl_sklearn.crystals.neighbors import SHELL_TOLERANCE, build_graph, build_graphs
 from dssl_sklearn.exceptions import IsolatedSiteWarning
 
 TOLERANCE = 1e-3
@@ -220,7 +220,7 @@ def test_random_cells(crystal, cutoff, max_neighbors):
 
 def test_the_tolerance_is_the_documented_one():
     assert SHELL_TOLERANCE == TOLERANCE
-    assert "1e-3 angstrom" in build_graph.__doc__
+    assert "1e-3 angstrom" in build_graphs.__doc__
 
 
 @pytest.mark.parametrize("gap, degree", [(0.9e-3, 3), (1.1e-3, 2)])
@@ -338,3 +338,21 @@ def test_the_growth_of_the_search_radius_does_not_show(
     monkeypatch.setattr(neighbors, "_GROWTH", growth)
     for graph in before:
         assert_same_graph(graph, build_graph(graph.crystal, 8.0, 12)[0])
+
+
+def test_a_crystal_has_the_same_graph_alone_and_among_others(real_crystals):
+    first = real_crystals[0]
+    skewed = Crystal(first.numbers, first.frac_coords @ np.linalg.inv(SHEAR), SHEAR @ first.lattice)
+    overlapping = Crystal(np.array([1, 1]), np.zeros((2, 3)), 3 * np.eye(3))
+    alone = one_atom(40 * np.eye(3))
+    crystals = [alone, *real_crystals, overlapping, skewed]
+    for crystal, (result, n_isolated) in zip(
+        crystals, build_graphs(crystals, 8.0, 12), strict=True
+    ):
+        if crystal is overlapping:
+            assert "sites 0 and 1 are 0 angstrom apart" in str(result)
+        else:
+            expected, expected_isolated = build_graph(crystal, 8.0, 12)
+            for name in ("source", "target", "shift", "distance"):
+                np.testing.assert_array_equal(getattr(result, name), getattr(expected, name))
+            assert n_isolated == expected_isolated == (crystal is alone)
