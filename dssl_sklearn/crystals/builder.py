@@ -12,8 +12,9 @@ from joblib import Parallel, delayed, effective_n_jobs
 from dssl_sklearn.crystals.cache import GRAPH_CACHE, content_key
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
-from dssl_sklearn.crystals.inputs import UnusableCrystalError, as_sequence, read_crystal
+from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.crystals.neighbors import build_graphs
+from dssl_sklearn.crystals.reading import UnusableCrystalError, read_crystal
 from dssl_sklearn.exceptions import InvalidStructureError, IsolatedSiteWarning
 
 #: Crystals per task of a worker process and per part of a large data set.

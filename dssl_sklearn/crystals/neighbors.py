@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
-from dssl_sklearn.crystals.inputs import UnusableCrystalError
+from dssl_sklearn.crystals.reading import UnusableCrystalError
 
 #: Neighbors whose distances differ by less than this (angstrom) belong to one shell.
 SHELL_TOLERANCE = 1e-3

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dssl_sklearn.crystals.inputs import read_crystal
+from dssl_sklearn.crystals.reading import read_crystal
 from dssl_sklearn.datasets import load_elasticity, load_piezoelectricity
 
 torch.set_num_threads(1)

@@ -7,7 +7,8 @@ from pymatgen.core import Lattice, Molecule, Structure
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.graph import Crystal
-from dssl_sklearn.crystals.inputs import as_sequence, read_crystal
+from dssl_sklearn.crystals.inputs import as_sequence
+from dssl_sklearn.crystals.reading import read_crystal
 from dssl_sklearn.exceptions import DSSLError, InvalidInputError, InvalidStructureError
 
 CUBE = Lattice.cubic(4.0)

@@ -7,7 +7,7 @@ from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.cache import GRAPH_CACHE, GraphCache, content_key
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import Crystal
-from dssl_sklearn.crystals.inputs import read_crystal
+from dssl_sklearn.crystals.reading import read_crystal
 from dssl_sklearn.datasets import Corpus
 from dssl_sklearn.exceptions import InvalidStructureError, IsolatedSiteWarning
 
