@@ -59,9 +59,10 @@ CANDIDATES: dict[str, Any] = {
         Contrastive(weight=1.0, loss="cosine", move=0.5, move_kind="sphere"),
     ],
     "denoise": [Denoising()],
+    "denoise, head sees the moved distance": [Denoising(sees_distance=True)],
     "denoise 0.1": [Denoising(move=0.1)],
-    "denoise 0.3": [Denoising(move=0.3)],
-    "denoise strained": [Denoising(strain=0.03)],
+    "denoise 0.4": [Denoising(move=0.4)],
+    "denoise, strained": [Denoising(strain=0.1)],
     "denoise + mask, one view": [
         Denoising(mask_ratio=0.15),
         MaskedAtoms(weight=0.1, move=0.2),

@@ -73,7 +73,12 @@ def split(structures: list[Structure], share: float, seed: int) -> tuple[Array, 
 def plot_parity(y: Array, predictions: dict[str, Array], path: Path) -> None:
     """Predicted against true values, a panel per method."""
     figure, axes = plt.subplots(
-        1, len(predictions), figsize=(3.2 * len(predictions), 3.4), sharex=True, sharey=True
+        1,
+        len(predictions),
+        figsize=(3.2 * len(predictions), 3.6),
+        sharex=True,
+        sharey=True,
+        layout="constrained",
     )
     limits = (y.min() - 0.1, y.max() + 0.1)
     for axis, (name, predicted) in zip(axes, predictions.items(), strict=True):
@@ -82,7 +87,6 @@ def plot_parity(y: Array, predictions: dict[str, Array], path: Path) -> None:
         axis.set(title=name, xlim=limits, ylim=limits, aspect="equal")
         axis.set_xlabel("DFT log10(K / GPa)")
     axes[0].set_ylabel("predicted log10(K / GPa)")
-    figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -92,14 +96,13 @@ def plot_training(pretrainer: DSSLPretrainer, path: Path) -> None:
     history = pd.DataFrame(
         [{k: v for k, v in epoch.items() if k != "batches"} for epoch in pretrainer.history_]
     )
-    figure, (losses, rank) = plt.subplots(1, 2, figsize=(8, 3.2))
-    for column in history.filter(regex="^(train|valid)_.*loss$"):
-        losses.plot(history["epoch"], history[column], label=column)
+    figure, (losses, rank) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+    for column in history.filter(regex="^(train|valid)_.+_loss$"):
+        losses.plot(history["epoch"], history[column], label=column.replace("_", " "))
     losses.set(xlabel="epoch", ylabel="pretext loss")
     losses.legend(frameon=False, fontsize="small")
     rank.plot(history["epoch"], history["effective_rank"], color="C2")
     rank.set(xlabel="epoch", ylabel="effective rank of the embedding")
-    figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
