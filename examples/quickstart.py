@@ -15,6 +15,7 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -41,6 +42,7 @@ from dssl_sklearn.datasets import (
 
 TARGET = "log10_K_VRH"
 Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
 
 
 def composition_features(structures: list[Structure]) -> Array:
@@ -60,7 +62,7 @@ def unlabeled_pool(excluded_formulas: set[str]) -> list[Structure]:
     return [s for s in pool if s.composition.reduced_formula not in excluded_formulas]
 
 
-def split(structures: list[Structure], share: float, seed: int) -> tuple[Array, Array]:
+def split(structures: list[Structure], share: float, seed: int) -> tuple[Rows, Rows]:
     """Rows for training and test; no formula is in both."""
     formulas = np.array([s.composition.reduced_formula for s in structures])
     unique = np.unique(formulas)
@@ -98,7 +100,7 @@ def plot_training(pretrainer: DSSLPretrainer, path: Path) -> None:
     )
     figure, (losses, rank) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
     for column in history.filter(regex="^(train|valid)_.+_loss$"):
-        losses.plot(history["epoch"], history[column], label=column.replace("_", " "))
+        losses.plot(history["epoch"], history[column], label=str(column).replace("_", " "))
     losses.set(xlabel="epoch", ylabel="pretext loss")
     losses.legend(frameon=False, fontsize="small")
     rank.plot(history["epoch"], history["effective_rank"], color="C2")
@@ -127,7 +129,7 @@ def main() -> None:
     pretrainer = DSSLPretrainer(max_epochs=args.epochs, random_state=0, verbose=1).fit(pool)
     plot_training(pretrainer, args.output / "quickstart_training.png")
 
-    methods: dict[str, Callable[[int], object]] = {
+    methods: dict[str, Callable[[int], Any]] = {
         "median": lambda _: DummyRegressor(strategy="median"),
         "random forest": lambda seed: make_pipeline(
             FunctionTransformer(composition_features), RandomForestRegressor(300, random_state=seed)
