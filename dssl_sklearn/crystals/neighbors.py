@@ -127,7 +127,8 @@ class _Cells:
 
     @classmethod
     def of(cls, crystals: Sequence[Crystal]) -> _Cells:
-        lattice = np.stack([crystal.lattice for crystal in crystals])
+        # The search wants C order; a strained Structure, say, has Fortran order.
+        lattice = np.ascontiguousarray(np.stack([crystal.lattice for crystal in crystals]))
         n_sites = np.array([len(crystal) for crystal in crystals])
         ptr = np.concatenate(([0], np.cumsum(n_sites)))
         frac = np.concatenate([crystal.frac_coords for crystal in crystals])
@@ -141,7 +142,7 @@ class _Cells:
             frac[sites] = frac[sites] @ np.linalg.inv(transform)
         wrap = np.floor(frac)
         crystal_of_site = np.repeat(np.arange(len(crystals)), n_sites)
-        positions = np.einsum("ni,nij->nj", frac - wrap, lattice[crystal_of_site])
+        positions = np.einsum("ni,nij->nj", frac - wrap, lattice[crystal_of_site], order="C")
         return cls(positions, lattice, ptr, crystal_of_site, volume, wrap, transforms)
 
 

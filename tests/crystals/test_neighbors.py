@@ -356,3 +356,14 @@ def test_a_crystal_has_the_same_graph_alone_and_among_others(real_crystals):
             for name in ("source", "target", "shift", "distance"):
                 np.testing.assert_array_equal(getattr(result, name), getattr(expected, name))
             assert n_isolated == expected_isolated == (crystal is alone)
+
+
+def test_memory_layout_does_not_matter():
+    """A strained pymatgen Structure has its lattice vectors in Fortran order."""
+    lattice, frac = np.array([[3.0, 0.1, 0.2], [0, 3.2, 0.1], [0.1, 0, 3.1]]), np.eye(3)[:2] / 2
+    numbers = np.array([26, 8])
+    expected, _ = build_graph(Crystal(numbers, frac, lattice), 8.0, 12)
+    fortran = Crystal(numbers, np.asfortranarray(frac), np.asfortranarray(lattice))
+    found, _ = build_graph(fortran, 8.0, 12)
+    np.testing.assert_array_equal(found.distance, expected.distance)
+    np.testing.assert_array_equal(found.shift, expected.shift)
