@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from dssl_sklearn import DSSLPretrainer
 from dssl_sklearn.crystals.batch import CrystalBatch
+from dssl_sklearn.datasets import load_elasticity
 
 
 def _one_crystal(rng, n_sites, n_neighbors):
@@ -96,3 +98,40 @@ class _TinyBackbone(nn.Module):
 def network():
     """A small network in float64: batch to site embeddings (n_sites, 8) and crystal embeddings."""
     return _TinyBackbone().double()
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Arguments of an estimator that trains in a blink."""
+    return {
+        "backbone_params": {"width": 8, "n_layers": 1, "n_basis": 6},
+        "max_epochs": 2,
+        "batch_size": 8,
+        "random_state": 0,
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_paper():
+    """Arguments that shrink the recipe of the paper."""
+    return {
+        "recipe": "paper",
+        "backbone_params": {"width": 8, "n_layers": 2, "n_heads": 2},
+        "max_epochs": 2,
+        "batch_size": 8,
+        "random_state": 0,
+    }
+
+
+@pytest.fixture(scope="session")
+def elastic():
+    """Shipped crystals of at most 8 sites with their log10 of K_VRH: two lists."""
+    structures, y = load_elasticity(target="log10_K_VRH", return_X_y=True)
+    small = [row for row, structure in enumerate(structures) if len(structure) <= 8]
+    return [structures[row] for row in small], y[small]
+
+
+@pytest.fixture(scope="session")
+def fitted_pretrainer(tiny, elastic):
+    """Tiny pretrainer that has seen a few crystals; not to be changed."""
+    return DSSLPretrainer(**tiny).fit(elastic[0][40:56])
