@@ -63,6 +63,20 @@ CANDIDATES: dict[str, Any] = {
     "denoise 0.1": [Denoising(move=0.1)],
     "denoise 0.4": [Denoising(move=0.4)],
     "denoise, strained": [Denoising(strain=0.1)],
+    "denoise + element properties": [
+        Denoising(strain=0.1),
+        *(
+            Microproperty(weight=0.2, values=name, mask_ratio=0.15, move=0.2)
+            for name in (
+                "electronegativity",
+                "first_ionization_energy",
+                "electron_affinity",
+                "atomic_radius",
+                "melting_point",
+                "mendeleev_number",
+            )
+        ),
+    ],
     "denoise + mask, one view": [
         Denoising(mask_ratio=0.15),
         MaskedAtoms(weight=0.1, move=0.2),
@@ -106,9 +120,7 @@ def pretraining_crystals(corpus_path: Path | None, n_crystals: int, max_sites: i
     """Crystals without any formula of validation or reserve."""
     loaders = (load_elasticity, load_dielectric, load_piezoelectricity, load_formation_energy)
     shipped = [s for load in loaders for s in load().data]
-    held_out = {
-        f for f in (s.composition.reduced_formula for s in shipped) if part_of(f) in (0, 1)
-    }
+    held_out = {f for f in (s.composition.reduced_formula for s in shipped) if part_of(f) in (0, 1)}
     if corpus_path is None:
         return [s for s in shipped if s.composition.reduced_formula not in held_out]
     corpus = load_corpus(corpus_path)

@@ -29,8 +29,17 @@ from dssl_sklearn.datasets import (
     load_formation_energy,
     load_piezoelectricity,
 )
-from dssl_sklearn.objectives import Denoising
+from dssl_sklearn.objectives import Denoising, Microproperty
 
+#: Tabulated properties of the hidden elements that the network must tell.
+PROPERTIES = (
+    "electronegativity",
+    "first_ionization_energy",
+    "electron_affinity",
+    "atomic_radius",
+    "melting_point",
+    "mendeleev_number",
+)
 OUTPUT = Path(dssl_sklearn.__file__).parent / "weights"
 
 
@@ -39,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, required=True, help="mp_unlabeled.npz")
     parser.add_argument("--max-sites", type=int, default=30, help="larger cells are left out")
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--checkpoints", type=Path, default=Path("outputs/checkpoints"))
     parser.add_argument("--name", default="mp")
@@ -54,7 +63,13 @@ def main() -> None:
 
     start = time.perf_counter()
     pretrainer = DSSLPretrainer(
-        objectives=[Denoising(move=0.2, strain=0.1)],
+        objectives=[
+            Denoising(move=0.2, strain=0.1),
+            *(
+                Microproperty(weight=0.2, values=name, mask_ratio=0.15, move=0.2)
+                for name in PROPERTIES
+            ),
+        ],
         max_epochs=args.epochs,
         validation_fraction=0.02,
         checkpoint_dir=args.checkpoints,
