@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from abc import abstractmethod
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
 
 import dssl_sklearn
@@ -37,6 +39,56 @@ _Predictor = TypeVar("_Predictor", bound="PropertyEstimator")
 _LEFT_OUT = {"pretrained", "unlabeled", "callbacks", "net_params", "device", "n_jobs"}
 #: Arguments of a pretrainer that its objectives are made from.
 _OF_OBJECTIVES = {"objectives", "mask_ratio", "move", "microproperty", "contrastive_loss"}
+
+
+class Persistent:
+    """Saving and loading for estimators that hold a net."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, settings and history into one safetensors file, without pickle.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write, such as ``"mine.safetensors"``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        WeightsError
+            If the file cannot be written or a part cannot be described in it.
+        """
+        check_is_fitted(self, "net_")
+        self._write(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a fitted estimator that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            File to read.
+
+        Returns
+        -------
+        estimator
+            Fitted; embeds or predicts as the one that was saved.
+
+        Raises
+        ------
+        WeightsError
+            If the file is missing, damaged, or not of this kind.
+        """
+        return cls._read(path)
+
+    @abstractmethod
+    def _write(self, path: str | os.PathLike[str]) -> None: ...
+
+    @classmethod
+    @abstractmethod
+    def _read(cls, path: str | os.PathLike[str]) -> Self: ...
 
 
 def save_pretrainer(pretrainer: DSSLPretrainer, path: str | os.PathLike[str]) -> None:

@@ -19,7 +19,7 @@ from torch import nn
 
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.estimators.base import CrystalEstimator
-from dssl_sklearn.estimators.persistence import load_pretrainer, save_pretrainer
+from dssl_sklearn.estimators.persistence import Persistent, load_pretrainer, save_pretrainer
 from dssl_sklearn.estimators.pretrained import resolve_pretrained
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from dssl_sklearn.exceptions import InvalidInputError
@@ -33,7 +33,9 @@ from dssl_sklearn.training.nets import PretextNet
 from dssl_sklearn.training.seeding import seeded
 
 
-class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalEstimator):
+class DSSLPretrainer(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, Persistent, CrystalEstimator
+):
     """Learn crystal embeddings from unlabeled structures.
 
     Dual self-supervised learning [1]_: a crystal graph network is trained to predict masked atoms
@@ -471,43 +473,11 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, CrystalE
 
     # ---- keeping ---------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights, settings and history into one safetensors file, without pickle.
-
-        Parameters
-        ----------
-        path : path-like
-            File to write, such as ``"mine.safetensors"``.
-
-        Raises
-        ------
-        NotFittedError
-            If the pretrainer is not fitted.
-        WeightsError
-            If the file cannot be written or a part cannot be described in it.
-        """
-        check_is_fitted(self, "net_")
+    def _write(self, path: str | os.PathLike[str]) -> None:
         save_pretrainer(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a fitted pretrainer that `save` wrote.
-
-        Parameters
-        ----------
-        path : path-like
-            File to read.
-
-        Returns
-        -------
-        DSSLPretrainer
-            Fitted; embeds as the one that was saved.
-
-        Raises
-        ------
-        WeightsError
-            If the file is missing, damaged, or not of this kind.
-        """
+    def _read(cls, path: str | os.PathLike[str]) -> Self:
         return load_pretrainer(cls, path)
 
     @classmethod

@@ -22,7 +22,7 @@ from torch import nn
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.estimators.base import CrystalEstimator
-from dssl_sklearn.estimators.persistence import load_predictor, save_predictor
+from dssl_sklearn.estimators.persistence import Persistent, load_predictor, save_predictor
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer, resolve_pretrained
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, FineTuneRecipe
@@ -34,7 +34,7 @@ from dssl_sklearn.training.nets import PropertyNet
 from dssl_sklearn.training.seeding import seeded
 
 
-class PropertyEstimator(CrystalEstimator):
+class PropertyEstimator(Persistent, CrystalEstimator):
     """Base of regressor and classifier: an encoder, pretrained or not, and a head."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -192,43 +192,11 @@ class PropertyEstimator(CrystalEstimator):
         output: torch.Tensor = self.net_.forward(dataset)
         return output.double().numpy()
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights, settings and history into one safetensors file, without pickle.
-
-        Parameters
-        ----------
-        path : path-like
-            File to write.
-
-        Raises
-        ------
-        NotFittedError
-            If the predictor is not fitted.
-        WeightsError
-            If the file cannot be written or a part cannot be described in it.
-        """
-        check_is_fitted(self, "net_")
+    def _write(self, path: str | os.PathLike[str]) -> None:
         save_predictor(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a fitted predictor that `save` wrote.
-
-        Parameters
-        ----------
-        path : path-like
-            File to read.
-
-        Returns
-        -------
-        estimator
-            Fitted; predicts as the one that was saved.
-
-        Raises
-        ------
-        WeightsError
-            If the file is missing, damaged, or not of this kind.
-        """
+    def _read(cls, path: str | os.PathLike[str]) -> Self:
         return load_predictor(cls, path)
 
 
