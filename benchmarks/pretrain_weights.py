@@ -100,6 +100,11 @@ def main() -> None:
         "seconds_of_this_call": round(time.perf_counter() - start),
         "machine": f"{platform.machine()}, {args.threads} thread(s)",
         "versions": {"torch": torch.__version__, "dssl_sklearn": dssl_sklearn.__version__},
+        "limits": (
+            "First, short training (minutes on one core). After 100 labels it is level with the "
+            "network from scratch within noise: see benchmarks/evaluate_weights.py and "
+            "benchmarks/results/evaluate_weights.json. Cells of more than max_sites were not seen."
+        ),
         "license": "CC-BY 4.0, as the crystals it was trained on",
     }
     (OUTPUT / f"{args.name}.json").write_text(json.dumps(card, indent=1) + "\n")
