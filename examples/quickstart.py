@@ -114,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--labels", type=int, default=100, help="labels to learn from")
     parser.add_argument("--draws", type=int, default=5, help="random draws of the labels")
-    parser.add_argument("--epochs", type=int, default=15, help="epochs of pretraining")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of pretraining")
     parser.add_argument("--output", type=Path, default=Path(), help="folder of the plots")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
