@@ -6,7 +6,7 @@ stand the same network from scratch, a random forest on composition, and the med
 the 100 labels show how much of a difference is luck.
 
 Run ``python examples/quickstart.py``; it takes some minutes on two cores and writes
-``quickstart_parity.png`` and ``quickstart_training.png`` into ``--output`` (default: here).
+``quickstart_parity.png`` and ``quickstart_training.png`` into ``--output`` (default: ``outputs``).
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=100, help="labels to learn from")
     parser.add_argument("--draws", type=int, default=5, help="random draws of the labels")
     parser.add_argument("--epochs", type=int, default=10, help="epochs of pretraining")
-    parser.add_argument("--output", type=Path, default=Path(), help="folder of the plots")
+    parser.add_argument("--output", type=Path, default=Path("outputs"), help="folder of the plots")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
