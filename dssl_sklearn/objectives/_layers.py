@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dssl_sklearn.models.normalization import SmallBatchNorm
 
 
 def site_mlp(site_width: int, n_outputs: int) -> nn.Sequential:
@@ -13,18 +14,6 @@ def site_mlp(site_width: int, n_outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(site_width, site_width), nn.SiLU(), nn.Linear(site_width, n_outputs)
     )
-
-
-class SmallBatchNorm(nn.BatchNorm1d):
-    """Batch normalization that takes a batch of one row, with its running statistics."""
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-        """Normalize the rows of a (n_rows, width) tensor."""
-        if self.training and len(input) > 1:
-            return super().forward(input)
-        return F.batch_norm(
-            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-        )
 
 
 def projector(width: int, hidden: Sequence[int]) -> nn.Sequential:
