@@ -24,7 +24,7 @@ from dssl_sklearn.objectives import (
     objective_to_config,
 )
 from dssl_sklearn.training.seeding import seeded
-from dssl_sklearn.training.weights import load_state, read_weights, write_weights
+from dssl_sklearn.training.weights import load_state, prefixed, read_weights, write_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,8 +93,8 @@ class Persistent:
 
 def save_pretrainer(pretrainer: DSSLPretrainer, path: str | os.PathLike[str]) -> None:
     """Write a fitted pretrainer; see `DSSLPretrainer.save`."""
-    tensors = _prefixed("encoder.", pretrainer.encoder_.state_dict())
-    tensors |= _prefixed("objectives.", pretrainer.net_.criterion_.state_dict())
+    tensors = prefixed("encoder.", pretrainer.encoder_.state_dict())
+    tensors |= prefixed("objectives.", pretrainer.net_.criterion_.state_dict())
     config = _describe(pretrainer)
     config["objectives"] = [objective_to_config(o) for o in pretrainer.objectives_]
     write_weights(path, tensors, config)
@@ -133,7 +133,7 @@ def save_predictor(predictor: PropertyEstimator, path: str | os.PathLike[str]) -
         name: np.asarray(getattr(predictor, name)).tolist()
         for name in predictor._target_state  # noqa: SLF001
     }
-    write_weights(path, _prefixed("model.", predictor.net_.module_.state_dict()), config)
+    write_weights(path, prefixed("model.", predictor.net_.module_.state_dict()), config)
 
 
 def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Predictor:
@@ -214,7 +214,3 @@ def _jsonable(params: Mapping[str, Any]) -> dict[str, Any]:
         return isinstance(value, scalars)
 
     return {name: value for name, value in params.items() if holds(value)}
-
-
-def _prefixed(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {prefix + name: tensor for name, tensor in state.items()}

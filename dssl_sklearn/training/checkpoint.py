@@ -17,7 +17,7 @@ from torch import Tensor
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.exceptions import WeightsError
 from dssl_sklearn.training.schedules import CosineSchedule, PlateauSchedule
-from dssl_sklearn.training.weights import load_state, plain, read_weights, write_weights
+from dssl_sklearn.training.weights import load_state, plain, prefixed, read_weights, write_weights
 
 
 def fingerprint(
@@ -56,8 +56,8 @@ class Checkpoint(Callback):
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
         """Write the checkpoint, all or nothing."""
-        tensors = _prefixed("module.", net.module_.state_dict())
-        tensors |= _prefixed("criterion.", net.criterion_.state_dict())
+        tensors = prefixed("module.", net.module_.state_dict())
+        tensors |= prefixed("criterion.", net.criterion_.state_dict())
         for index, state in net.optimizer_.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         try:
@@ -105,10 +105,6 @@ class Checkpoint(Callback):
 def plain_history(net: NeuralNet) -> list[dict[str, Any]]:
     """History by epochs, without the batches."""
     return [{k: v for k, v in epoch.items() if k != "batches"} for epoch in net.history]
-
-
-def _prefixed(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {prefix + name: tensor for name, tensor in state.items()}
 
 
 def _optimizer_state(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:

@@ -115,6 +115,11 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     return tensors, config
 
 
+def prefixed(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put a prefix before the names of a state, for `load_state` to find it again."""
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
 def load_state(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, source: str) -> None:
     """Load the tensors under a prefix into a module.
 
