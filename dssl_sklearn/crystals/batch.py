@@ -32,8 +32,10 @@ class CrystalBatch:
         Length of each edge in angstrom.
     n_crystals : int
         Number of crystals (torch-geometric's ``num_graphs``).
-    site_properties : mapping of str to Tensor of shape (n_sites,)
+    site_properties : mapping of str to Tensor of shape (n_sites,) or (n_sites, k)
         Per-site targets, NaN where unknown.
+    crystal_properties : mapping of str to Tensor of shape (n_crystals,) or (n_crystals, k)
+        Targets of the whole crystals, NaN where unknown.
     """
 
     numbers: Tensor
@@ -45,6 +47,7 @@ class CrystalBatch:
     edge_distance: Tensor
     n_crystals: int
     site_properties: Mapping[str, Tensor] = field(default_factory=dict)
+    crystal_properties: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         # The training loop weighs a batch by its length.
@@ -70,7 +73,8 @@ class CrystalBatch:
             value = getattr(self, f.name)
             if isinstance(value, Tensor):
                 moved[f.name] = move(value)
-        moved["site_properties"] = {k: move(v) for k, v in self.site_properties.items()}
+            elif isinstance(value, Mapping):
+                moved[f.name] = {k: move(v) for k, v in value.items()}
         return replace(self, **moved)
 
     def edge_vectors(self) -> Tensor:

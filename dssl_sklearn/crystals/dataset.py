@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
+from dssl_sklearn.crystals.properties import as_rows, joined, one_row
+from dssl_sklearn.crystals.ragged import narrow, pointer, ranges
 
 if TYPE_CHECKING:
     from dssl_sklearn.crystals.batch import CrystalBatch
+
+#: Arrays without a structure of their own, which are joined end to end.
+_FLAT = ("numbers", "frac_coords", "lattice", "source", "target", "shift", "distance")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +47,10 @@ class GraphDataset:
         Largest edge length in angstrom that the graphs were built with.
     max_neighbors : int
         Neighbors per site that the graphs were built with.
-    site_properties : dict of str to ndarray of shape (n_sites,), float32
-        Per-site quantities.
+    site_properties : mapping of str to ndarray of shape (n_sites,) or (n_sites, k), float32
+        Per-site quantities, NaN where unknown.
+    crystal_properties : mapping of str to ndarray of shape (n_crystals,) or (n_crystals, k)
+        Quantities of the whole crystals as float32, NaN where unknown.
     """
 
     numbers: NDArray[np.uint8]
@@ -58,6 +65,7 @@ class GraphDataset:
     cutoff: float
     max_neighbors: int
     site_properties: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    crystal_properties: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @classmethod
     def from_graphs(cls, graphs: Sequence[CrystalGraph]) -> GraphDataset:
@@ -71,7 +79,12 @@ class GraphDataset:
         Returns
         -------
         GraphDataset
-            Copy of their arrays.
+            Copy of their arrays, with the properties that all of them have.
+
+        Raises
+        ------
+        InvalidInputError
+            If a property is a vector of different lengths.
         """
         crystals = [graph.crystal for graph in graphs]
         n_sites = np.array([len(crystal) for crystal in crystals])
@@ -84,54 +97,37 @@ class GraphDataset:
         if wrap.any():
             start = np.repeat(np.cumsum(n_sites) - n_sites, n_edges)
             shift += wrap[start + source] - wrap[start + target]
-        names = sorted(set.intersection(*(set(c.site_properties) for c in crystals)))
         return cls(
             numbers=np.concatenate([c.numbers for c in crystals]).astype(np.uint8),
             frac_coords=(frac - wrap).astype(np.float32),
             lattice=np.stack([c.lattice for c in crystals]).astype(np.float32),
-            site_ptr=_pointer(n_sites),
-            edge_ptr=_pointer(n_edges),
-            source=_narrow(source),
-            target=_narrow(target),
-            shift=_narrow(shift),
+            site_ptr=pointer(n_sites),
+            edge_ptr=pointer(n_edges),
+            source=narrow(source),
+            target=narrow(target),
+            shift=narrow(shift),
             distance=np.concatenate([graph.distance for graph in graphs]),
             cutoff=graphs[0].cutoff,
             max_neighbors=graphs[0].max_neighbors,
-            site_properties={
-                name: np.concatenate([c.site_properties[name] for c in crystals]).astype(np.float32)
-                for name in names
-            },
+            site_properties=joined([c.site_properties for c in crystals]),
+            crystal_properties=joined([one_row(c.crystal_properties) for c in crystals]),
         )
 
     @classmethod
     def concatenate(cls, parts: Sequence[GraphDataset]) -> GraphDataset:
-        """Join data sets of equal settings."""
+        """Join data sets of equal settings, with the properties that all of them have."""
         if len(parts) == 1:
             return parts[0]
         first = parts[0]
-        joined = {
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in (
-                "numbers",
-                "frac_coords",
-                "lattice",
-                "source",
-                "target",
-                "shift",
-                "distance",
-            )
-        }
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _FLAT}
         return cls(
-            **joined,
-            site_ptr=_pointer(np.concatenate([np.diff(part.site_ptr) for part in parts])),
-            edge_ptr=_pointer(np.concatenate([np.diff(part.edge_ptr) for part in parts])),
+            **arrays,
+            site_ptr=pointer(np.concatenate([np.diff(part.site_ptr) for part in parts])),
+            edge_ptr=pointer(np.concatenate([np.diff(part.edge_ptr) for part in parts])),
             cutoff=first.cutoff,
             max_neighbors=first.max_neighbors,
-            site_properties={
-                name: np.concatenate([part.site_properties[name] for part in parts])
-                for name in first.site_properties
-                if all(name in part.site_properties for part in parts)
-            },
+            site_properties=joined([part.site_properties for part in parts]),
+            crystal_properties=joined([part.crystal_properties for part in parts]),
         )
 
     def __len__(self) -> int:
@@ -159,6 +155,7 @@ class GraphDataset:
             self.frac_coords[sites].astype(np.float64),
             self.lattice[index].astype(np.float64),
             {k: v[sites].astype(np.float64) for k, v in self.site_properties.items()},
+            {k: np.asarray(v[index], np.float64) for k, v in self.crystal_properties.items()},
         )
         return CrystalGraph(
             crystal=crystal,
@@ -180,6 +177,75 @@ class GraphDataset:
         """Number of edges of each crystal."""
         return np.diff(self.edge_ptr)
 
+    def with_properties(
+        self,
+        *,
+        site: Mapping[str, ArrayLike] | None = None,
+        crystal: Mapping[str, ArrayLike] | None = None,
+    ) -> GraphDataset:
+        """Attach quantities to sites and crystals, such as targets that a teacher computed.
+
+        Parameters
+        ----------
+        site : mapping to array-like of shape (n_sites,) or (n_sites, k), default=None
+            Values of all sites under their name, one crystal after the other, NaN where unknown.
+        crystal : mapping to array-like of shape (n_crystals,) or (n_crystals, k), default=None
+            Values of all crystals under their name, NaN where unknown.
+
+        Returns
+        -------
+        GraphDataset
+            With the graphs of this one, and these quantities beside its own or in their place.
+
+        Raises
+        ------
+        InvalidInputError
+            If an array does not hold numbers or has another shape.
+        """
+        sites = as_rows("site", site or {}, len(self.numbers))
+        crystals = as_rows("crystal", crystal or {}, len(self))
+        return replace(
+            self,
+            site_properties={**self.site_properties, **sites},
+            crystal_properties={**self.crystal_properties, **crystals},
+        )
+
+    def take(self, indices: ArrayLike) -> GraphDataset:
+        """Cut out crystals.
+
+        Parameters
+        ----------
+        indices : array-like of int of shape (n_chosen,) or of bool of shape (n_crystals,)
+            Crystals in the order wanted, or a mask; negative indices count from the end.
+
+        Returns
+        -------
+        GraphDataset
+            Copy of their graphs and properties.
+
+        Raises
+        ------
+        IndexError
+            If an index is out of range.
+        """
+        chosen = np.asarray(indices)
+        index = np.arange(len(self))[chosen if chosen.size else chosen.astype(np.int64)]
+        n_sites, n_edges, sites, edges = self._rows(index)
+        return replace(
+            self,
+            numbers=self.numbers[sites],
+            frac_coords=self.frac_coords[sites],
+            lattice=self.lattice[index],
+            site_ptr=pointer(n_sites),
+            edge_ptr=pointer(n_edges),
+            source=self.source[edges],
+            target=self.target[edges],
+            shift=self.shift[edges],
+            distance=self.distance[edges],
+            site_properties={k: v[sites] for k, v in self.site_properties.items()},
+            crystal_properties={k: v[index] for k, v in self.crystal_properties.items()},
+        )
+
     def batch(self, indices: ArrayLike) -> CrystalBatch:
         """Cut out a batch.
 
@@ -198,10 +264,7 @@ class GraphDataset:
         from dssl_sklearn.crystals.batch import CrystalBatch
 
         index = np.asarray(indices, dtype=np.int64)
-        n_sites = self.site_ptr[index + 1] - self.site_ptr[index]
-        n_edges = self.edge_ptr[index + 1] - self.edge_ptr[index]
-        sites = _ranges(self.site_ptr[index], n_sites)
-        edges = _ranges(self.edge_ptr[index], n_edges)
+        n_sites, n_edges, sites, edges = self._rows(index)
         crystal_of_site = np.repeat(np.arange(len(index)), n_sites)
         first_site = np.repeat(np.cumsum(n_sites) - n_sites, n_edges)
         lattice = self.lattice[index]
@@ -221,23 +284,16 @@ class GraphDataset:
                 name: torch.from_numpy(values[sites])
                 for name, values in self.site_properties.items()
             },
+            crystal_properties={
+                name: torch.from_numpy(values[index])
+                for name, values in self.crystal_properties.items()
+            },
         )
 
-
-def _pointer(counts: NDArray[np.integer]) -> NDArray[np.int64]:
-    return np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
-
-
-def _narrow(values: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Smallest signed type that holds the values: edges dominate the memory of a large corpus."""
-    if not values.size:
-        return values.astype(np.int8)
-    peak = max(abs(int(values.min())), abs(int(values.max())))
-    return values.astype(np.min_scalar_type(-peak - 1))
-
-
-def _ranges(start: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Concatenated ``arange(start[i], start[i] + count[i])``."""
-    end = np.cumsum(count)
-    offsets: NDArray[np.int64] = np.repeat(start - (end - count), count)
-    return np.arange(end[-1]) + offsets
+    def _rows(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+        """Numbers of sites and of edges of some crystals, and the rows of both."""
+        n_sites = self.site_ptr[index + 1] - self.site_ptr[index]
+        n_edges = self.edge_ptr[index + 1] - self.edge_ptr[index]
+        sites = ranges(self.site_ptr[index], n_sites)
+        edges = ranges(self.edge_ptr[index], n_edges)
+        return n_sites, n_edges, sites, edges

@@ -25,14 +25,17 @@ class Crystal:
         Fractional coordinates.
     lattice : ndarray of shape (3, 3), float64
         Lattice vectors as rows, in angstrom.
-    site_properties : mapping of str to ndarray of shape (n_sites,)
+    site_properties : mapping of str to ndarray of shape (n_sites,) or (n_sites, k)
         Per-site quantities that were asked for by name (NaN where unknown).
+    crystal_properties : mapping of str to ndarray of shape () or (k,)
+        Quantities of the whole crystal (NaN where unknown).
     """
 
     numbers: NDArray[np.int64]
     frac_coords: NDArray[np.float64]
     lattice: NDArray[np.float64]
     site_properties: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    crystal_properties: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -46,6 +49,7 @@ class Crystal:
             self.numbers.tolist(),
             self.frac_coords,
             site_properties={k: list(v) for k, v in self.site_properties.items()},
+            properties={k: v.tolist() for k, v in self.crystal_properties.items()},
         )
 
 

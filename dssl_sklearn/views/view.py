@@ -92,7 +92,7 @@ def draw_view(batch: CrystalBatch, spec: ViewSpec, generator: torch.Generator) -
     Returns
     -------
     View
-        The perturbed copy, without site properties, and the sites masked in it.
+        The perturbed copy, without site and crystal properties, and the sites masked in it.
     """
     moved = batch
     # Half-precision products would round distances by some 0.01 angstrom.
@@ -106,7 +106,7 @@ def draw_view(batch: CrystalBatch, spec: ViewSpec, generator: torch.Generator) -
     else:
         masked = torch.empty(0, dtype=torch.long, device=batch.numbers.device)
     # Targets must not travel with what the network sees.
-    return View(replace(moved, site_properties={}), masked)
+    return View(_without_targets(moved), masked)
 
 
 def draw_views(
@@ -142,8 +142,8 @@ def stack_views(views: Sequence[CrystalBatch]) -> CrystalBatch:
     Returns
     -------
     CrystalBatch
-        The sites, edges and crystals of all views, one view after the other, without site
-        properties.
+        The sites, edges and crystals of all views, one view after the other, without
+        site and crystal properties.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def stack_views(views: Sequence[CrystalBatch]) -> CrystalBatch:
     if not views:
         raise InvalidInputError("views is empty; an objective must ask for at least one view")
     if len(views) == 1:
-        return replace(views[0], site_properties={})
+        return _without_targets(views[0])
     first_site = list(itertools.accumulate((v.n_sites for v in views), initial=0))
     first_crystal = list(itertools.accumulate((v.n_crystals for v in views), initial=0))
     return CrystalBatch(
@@ -168,6 +168,10 @@ def stack_views(views: Sequence[CrystalBatch]) -> CrystalBatch:
         edge_distance=torch.cat([v.edge_distance for v in views]),
         n_crystals=first_crystal[-1],
     )
+
+
+def _without_targets(batch: CrystalBatch) -> CrystalBatch:
+    return replace(batch, site_properties={}, crystal_properties={})
 
 
 def _check_range(name: str, value: object, upper: float = math.inf) -> None:

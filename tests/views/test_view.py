@@ -52,9 +52,13 @@ def test_all_changes_at_once(random_batch, brute_distances):
 
 def test_targets_do_not_travel_with_the_view(random_batch):
     batch = random_batch(properties=("magmom",))
-    assert draw_view(batch, FULL, generator()).batch.site_properties == {}
-    assert draw_view(batch, ViewSpec(), generator()).batch.site_properties == {}
-    assert stack_views([batch]).site_properties == {}
+    batch = replace(batch, crystal_properties={"energy": torch.zeros(len(batch))})
+    plain, full = (draw_view(batch, spec, generator()).batch for spec in (ViewSpec(), FULL))
+    for view in (plain, full, stack_views([batch]), stack_views([batch, batch])):
+        assert view.site_properties == {}
+        assert view.crystal_properties == {}
+    assert batch.site_properties
+    assert batch.crystal_properties
 
 
 def test_true_elements_of_masked_sites_do_not_reach_the_network(random_batch, network):
