@@ -23,6 +23,7 @@ from dssl_sklearn.estimators.persistence import Persistent, load_pretrainer, sav
 from dssl_sklearn.estimators.pretrained import resolve_pretrained
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder
 from dssl_sklearn.objectives import Contrastive, Objective, WeightedObjectives, make_objectives
 from dssl_sklearn.training.callbacks import EmbeddingRank
@@ -53,8 +54,10 @@ class DSSLPretrainer(
         pretrainer. With ``max_epochs=0`` they only embed.
     objectives : str, Objective, list or dict, default=None
         Pretext tasks: names among "mask", "microproperty", "contrastive" and "denoise", configured
-        instances, ``(name, weight)`` pairs, or a dict of names and weights. With pretrained
-        weights None goes on with theirs, unless one of the next four arguments is given.
+        instances, ``(name, weight)`` pairs, or a dict of names and weights.
+        `dssl_sklearn.objectives.Teacher` learns what another model computed on the crystals. With
+        pretrained weights None goes on with theirs, unless one of the next four arguments is
+        given.
     mask_ratio : float, default=None
         Share of sites whose element is hidden.
     move : float, default=None
@@ -231,7 +234,8 @@ class DSSLPretrainer(
         ----------
         X : sequence of crystals of shape (n_structures,)
             Structures, ASE Atoms, structure dicts, paths of CIF or POSCAR files, graphs, or a
-            corpus of `dssl_sklearn.datasets.load_corpus`.
+            corpus of `dssl_sklearn.datasets.load_corpus`. A
+            `dssl_sklearn.crystals.dataset.GraphDataset` is used as it is, without a copy.
         y : None
             Ignored.
 
@@ -259,8 +263,7 @@ class DSSLPretrainer(
             architecture = self._inherit_architecture(start.architecture_)
         objectives = self._make_objectives(recipe, start)
         # Embedding alone needs no targets.
-        properties = _site_properties(objectives) if recipe.max_epochs else ()
-        graphs = self._builder(architecture, site_properties=properties).dataset(X)
+        graphs = self._graphs(X, architecture, objectives if recipe.max_epochs else ())
         if recipe.max_epochs:
             self._check_held_out(len(graphs))
         seed = self._draw_seed()
@@ -314,10 +317,7 @@ class DSSLPretrainer(
         A copy, since estimators that start from this one may share its net.
         """
         last = self.net_
-        properties = _site_properties(self.objectives_)
-        dataset = CrystalDataset(
-            self._builder(self.architecture_, site_properties=properties).dataset(X)
-        )
+        dataset = CrystalDataset(self._graphs(X, self.architecture_, self.objectives_))
         if recipe.max_epochs:
             self._check_held_out(len(dataset))
         with seeded(last.seed, self._resolve_device()):
@@ -331,6 +331,24 @@ class DSSLPretrainer(
             if recipe.max_epochs:
                 net.partial_fit(dataset)
         return self._set_fitted(net, self.architecture_, self.objectives_)
+
+    def _graphs(
+        self,
+        X: Any,  # noqa: ANN401
+        architecture: Architecture,
+        objectives: Sequence[Objective],
+    ) -> GraphDataset:
+        """Graphs with the site properties that the objectives read; a data set as it is."""
+        wanted = tuple(dict.fromkeys(name for o in objectives for name in o.site_properties))
+        if isinstance(X, GraphDataset):
+            missing = [name for name in wanted if name not in X.site_properties]
+            if missing:
+                raise InvalidInputError(
+                    f"X is a GraphDataset without the site properties {missing} that the "
+                    "objectives read; attach them with "
+                    f"X.with_properties(site={{{missing[0]!r}: array}})"
+                )
+        return self._builder(architecture, site_properties=wanted).dataset(X)
 
     def _make_objectives(
         self, recipe: PretrainRecipe, start: DSSLPretrainer | None
@@ -465,10 +483,7 @@ class DSSLPretrainer(
             As `fit`.
         """
         check_is_fitted(self, "net_")
-        builder = self._builder(
-            self.architecture_, site_properties=_site_properties(self.objectives_)
-        )
-        graphs: GraphDataset = builder.dataset(X)
+        graphs = self._graphs(X, self.architecture_, self.objectives_)
         return -float(self.net_.pretext_loss(CrystalDataset(graphs)))
 
     # ---- keeping ---------------------------------------------------------------------------
@@ -503,8 +518,3 @@ class DSSLPretrainer(
         if not isinstance(found, cls):
             raise TypeError(f"{name!r} holds a {type(found).__name__}, not a {cls.__name__}")
         return found
-
-
-def _site_properties(objectives: Sequence[Any]) -> tuple[str, ...]:
-    names = {name: None for objective in objectives for name in objective.site_properties}
-    return tuple(names)

@@ -13,6 +13,7 @@ from dssl_sklearn.objectives.registry import (
     objective_to_config,
     register_objective,
 )
+from dssl_sklearn.objectives.teacher import Teacher
 
 __all__ = [
     "CONTRASTIVE_LOSSES",
@@ -24,6 +25,7 @@ __all__ = [
     "Objective",
     "ObjectiveHead",
     "Outcome",
+    "Teacher",
     "WeightedObjectives",
     "effective_rank",
     "make_objectives",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: A name, values by element, or values by atomic number.
 PropertyValues: TypeAlias = str | Mapping[Any, float] | ArrayLike
 
-_Values = TypeVar("_Values")
+_Values = TypeVar("_Values", NDArray[np.float32], Tensor)
 
 
 class SiteTarget(nn.Module):
@@ -60,7 +60,8 @@ class SiteTarget(nn.Module):
         Raises
         ------
         InvalidInputError
-            If the structures do not carry the property, or no site has a known value.
+            If the structures do not carry the property, if it is a vector, or if no site has a
+            known value.
         """
         if self.site_property is None:
             table: NDArray[np.float32] = self.table.cpu().numpy()
@@ -94,7 +95,7 @@ class SiteTarget(nn.Module):
         Raises
         ------
         InvalidInputError
-            If the structures do not carry the property.
+            If the structures do not carry the property, or it is a vector.
         """
         if self.site_property is None:
             return self.table[clean.numbers[sites]]
@@ -107,7 +108,13 @@ class SiteTarget(nn.Module):
                 f"microproperty: {name!r} is neither a property of the elements nor a site "
                 f"property of all structures{self._hint()}"
             )
-        return properties[name]
+        values = properties[name]
+        if values.ndim > 1:
+            raise InvalidInputError(
+                f"microproperty: {name!r} is a vector of {values.shape[1]} numbers per site, "
+                "expected one; take the objective Teacher for vectors"
+            )
+        return values
 
     def _hint(self) -> str:
         return did_you_mean(self.site_property or "", ELEMENT_PROPERTY_NAMES)

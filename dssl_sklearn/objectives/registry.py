@@ -15,11 +15,12 @@ from dssl_sklearn.objectives.contrastive import Contrastive
 from dssl_sklearn.objectives.denoising import Denoising
 from dssl_sklearn.objectives.masked_atoms import MaskedAtoms
 from dssl_sklearn.objectives.microproperty import Microproperty
+from dssl_sklearn.objectives.teacher import Teacher
 
 _ObjectiveClass = TypeVar("_ObjectiveClass", bound=type[Objective])
 
 _CLASSES: dict[str, type[Objective]] = {
-    cls.name: cls for cls in (MaskedAtoms, Microproperty, Contrastive, Denoising)
+    cls.name: cls for cls in (MaskedAtoms, Microproperty, Contrastive, Denoising, Teacher)
 }
 
 

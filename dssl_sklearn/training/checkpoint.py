@@ -28,6 +28,10 @@ def fingerprint(
     digest.update(json.dumps(plain(settings), sort_keys=True, default=repr).encode())
     for name in ("numbers", "frac_coords", "lattice", "site_ptr", "edge_ptr", "distance"):
         digest.update(getattr(graphs, name).tobytes())
+    for properties in (graphs.site_properties, graphs.crystal_properties):
+        for name in sorted(properties):
+            digest.update(name.encode())
+            digest.update(properties[name].tobytes())
     for name in sorted(weights):
         digest.update(name.encode())
         digest.update(weights[name].detach().cpu().numpy().tobytes())

@@ -11,6 +11,7 @@ from dssl_sklearn.objectives import (
     Denoising,
     MaskedAtoms,
     Microproperty,
+    Teacher,
     make_objectives,
     objective_from_config,
     objective_to_config,
@@ -44,6 +45,7 @@ def own_class(monkeypatch):
         Contrastive(loss="vicreg", projector=(16, 8), move_kind="sphere"),
         Contrastive(projector=()),
         Denoising(strain=0.01),
+        Teacher(site=["charge"], crystal=("energy", "moduli"), move=0.1, hidden=np.int64(8)),
     ],
 )
 def test_round_trip_through_strict_json(objective):
