@@ -42,7 +42,8 @@ def make_objectives(
         A name (``"mask"``, ``"microproperty"``, ``"contrastive"``, ``"denoise"`` or that of a
         registered class), an instance, an iterable of names, instances and ``(name, weight)``
         pairs, or a mapping of names to weights. Instances keep their own settings; names take
-        those below and otherwise their defaults.
+        those below and otherwise their defaults. `Teacher` needs the names of its properties and
+        is given as an instance.
     mask_ratio : float, default=0.15
         Share of sites whose element is hidden, for masked atoms and microproperty.
     move : float, default=0.2
