@@ -1,0 +1,1 @@
+"""The accuracy benchmark: every method on the same folds, with `run.py` and `report.py`."""

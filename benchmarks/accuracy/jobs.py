@@ -1,0 +1,248 @@
+"""The cells of a table: which there are, and how one is computed."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+
+import dssl_sklearn
+from accuracy.classical import ClippedRegressor, TunedSVR
+from accuracy.features import load_table
+from accuracy.methods import Method
+from accuracy.store import Record
+from accuracy.tasks import CURVE_SIZES, Rows, Task, draw_labels
+
+Table = Literal["folds", "curves"]
+_LIBRARIES = ("torch", "scikit-learn", "numpy", "pymatgen", "matminer", "chgnet")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fit and its test.
+
+    Attributes
+    ----------
+    table : {"folds", "curves"}
+        Protocol.
+    task, method : str
+        Names.
+    split : int
+        Fold, and for curves the draw of the labels within it; also the seed.
+    n_labels : int
+        Number of labels.
+    config : str
+        Hash of the method's settings.
+    """
+
+    table: Table
+    task: str
+    method: str
+    split: int
+    n_labels: int
+    config: str
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """As `store.cell_key` gives it for the cell's record."""
+        return (self.table, self.task, self.method, self.split, self.n_labels, self.config)
+
+    @property
+    def name(self) -> str:
+        """Fit for the name of a file."""
+        return "_".join(str(part) for part in self.key)
+
+
+def cells_of(
+    table: Table, tasks: Mapping[str, Task], methods: Mapping[str, Method], splits: Sequence[int]
+) -> list[Cell]:
+    """List the cells of a table.
+
+    Parameters
+    ----------
+    table : {"folds", "curves"}
+        The protocol: whole training parts, or 50 to 800 labels drawn from them.
+    tasks : mapping of str to Task
+        Tasks by name.
+    methods : mapping of str to Method
+        Methods by name.
+    splits : sequence of int
+        Folds, or draws.
+
+    Returns
+    -------
+    list of Cell
+        Method by method; sizes that a training part does not have are left out.
+    """
+    return [
+        Cell(table, task.name, name, split, n_labels, method.config)
+        for name, method in methods.items()
+        for task in tasks.values()
+        for split in splits
+        for n_labels in _sizes(table, len(task.folds[split][0]))
+    ]
+
+
+def _sizes(table: Table, n_train: int) -> list[int]:
+    return [n_train] if table == "folds" else [size for size in CURVE_SIZES if size <= n_train]
+
+
+def rows_of(cell: Cell, task: Task) -> tuple[Rows, Rows]:
+    """Rows that a cell trains on, and those it is tested on."""
+    train, test = task.folds[cell.split]
+    if cell.table == "curves":
+        train = draw_labels(train, cell.n_labels, cell.split)
+    return train, test
+
+
+def run_cell(cell: Cell, task: Task, method: Method, features: Path) -> Record:
+    """Fit on the training rows of a cell and measure on its test rows.
+
+    Parameters
+    ----------
+    cell : Cell
+        What to compute.
+    task : Task
+        Its data.
+    method : Method
+        Its method.
+    features : Path
+        Folder of the feature tables.
+
+    Returns
+    -------
+    dict
+        The cell's names, ``mae`` in the unit of the task, ``cpu_seconds`` of fit and prediction
+        (feature tables not included), ``chosen`` by tuning, and where and with what it ran.
+    """
+    train, test = rows_of(cell, task)
+    X = _inputs(task, method, features)
+    started, wall = time.process_time(), time.perf_counter()
+    estimator = method.make(cell.split)
+    estimator.fit(X(train), task.y[train])
+    predicted = np.asarray(estimator.predict(X(test)), float)
+    seconds, elapsed = time.process_time() - started, time.perf_counter() - wall
+    return {
+        "table": cell.table,
+        "task": cell.task,
+        "method": cell.method,
+        "split": cell.split,
+        "n_labels": cell.n_labels,
+        "config": cell.config,
+        "mae": float(np.abs(predicted - task.y[test]).mean()),
+        "n_test": len(test),
+        "cpu_seconds": round(seconds, 3),
+        "wall_seconds": round(elapsed, 3),
+        "seed": cell.split,
+        "chosen": _chosen(estimator),
+        "settings": method.settings,
+        "title": method.title,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _inputs(task: Task, method: Method, folder: Path) -> Callable[[Rows], Any]:
+    if not method.tables:
+        return lambda rows: [task.structures[row] for row in rows]
+    table = np.hstack([_table(name, task, folder) for name in method.tables])
+    return lambda rows: table[rows]
+
+
+@cache
+def _table(name: str, task: Task, folder: Path) -> NDArray[np.float64]:
+    return load_table(name, task.structures, folder)
+
+
+def _chosen(estimator: Any) -> dict[str, float]:  # noqa: ANN401 - any regressor
+    """Values that the estimator tuned on its training rows."""
+    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    if isinstance(last, TunedSVR):
+        return last.chosen_
+    if isinstance(last, ClippedRegressor):
+        return {"alpha": float(last.regressor_[-1].alpha_)}
+    return {}
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and machine of this process, JSON values."""
+    return {
+        "versions": {
+            "dssl_sklearn": dssl_sklearn.__version__,
+            **{name: _version(name) for name in _LIBRARIES},
+        },
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "machine": _cpu(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str:
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],  # noqa: S607 - the user's git
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    names = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
+    return ", ".join([*sorted(names), platform.machine()])
+
+
+def seconds_left(open_cells: Iterable[Cell], finished: Iterable[Record]) -> tuple[float, int]:
+    """Estimate the work ahead from cells of the same methods that are done.
+
+    Parameters
+    ----------
+    open_cells : iterable of Cell
+        What is left.
+    finished : iterable of dict
+        Records of any cells.
+
+    Returns
+    -------
+    seconds : float
+        Estimate for the cells of methods with a record; time is taken to grow with the labels.
+    n_unknown : int
+        Number of cells of the other methods.
+    """
+    rates: defaultdict[str, list[float]] = defaultdict(list)
+    for record in finished:
+        rates[record["method"]].append(record["wall_seconds"] / record["n_labels"])
+    per_label = {method: statistics.median(values) for method, values in rates.items()}
+    seconds, n_unknown = 0.0, 0
+    for cell in open_cells:
+        if cell.method in per_label:
+            seconds += per_label[cell.method] * cell.n_labels
+        else:
+            n_unknown += 1
+    return seconds, n_unknown

@@ -1,0 +1,180 @@
+"""Make the tables and figures of ``docs/accuracy.md`` from the results.
+
+    python benchmarks/accuracy/report.py
+
+Results of ``run.py`` in ``outputs/accuracy/*.jsonl`` are joined with those in
+``benchmarks/results/accuracy.json``, which is written anew; the tables stand in the page between
+pairs of HTML comments, the text around them is left as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# ruff: noqa: E402 - the modules beside this one are a package that a script is outside of
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from accuracy.figure import draw_curves
+from accuracy.methods import Method, classical_methods
+from accuracy.networks import PaperSettings, network_methods
+from accuracy.store import Record, read_records
+from accuracy.summary import latest, read_compact, series_of, write_compact
+from accuracy.tables import (
+    choice_table,
+    cost_table,
+    curve_table,
+    error_table,
+    gain_table,
+    loss_lines,
+    published_table,
+)
+from accuracy.tasks import CURVE_SIZES, TASKS
+
+_FEW_LABELS = 100
+
+
+def main() -> None:
+    """Write the compact results, the page and its figure."""
+    options = _options()
+    records = read_compact(options.results)
+    for path in sorted(options.out.glob("*.jsonl")):
+        records += read_records(path)
+    records = latest(records)
+    if not records:
+        sys.exit("there are no results yet; run.py makes them")
+    write_compact(options.results, records)
+    known = known_methods()
+    titles = _titles(records, known)
+    ours = [name for name, method in known.items() if method.ours]
+    page = options.page.read_text(encoding="utf-8")
+    for name, content in contents(records, titles, ours).items():
+        page = fill(page, name, content)
+    options.page.write_text(page, encoding="utf-8")
+    draw_curves(series_of(records, "curves"), titles, options.figure)
+    print(f"{len(records)} results -> {options.results}, {options.page}, {options.figure}")
+
+
+def known_methods() -> dict[str, Method]:
+    """All methods, for their order and titles."""
+    return {**classical_methods(), **network_methods(PaperSettings(), _no_weights)}
+
+
+def _no_weights(paper: PaperSettings) -> Path:
+    raise NotImplementedError("a report trains nothing")
+
+
+def _titles(records: Sequence[Record], known: Mapping[str, Method]) -> dict[str, str]:
+    """Titles of the methods with results, in the order of the benchmark."""
+    found = {record["method"]: record["title"] for record in records}
+    order = [*(name for name in known if name in found), *(n for n in found if n not in known)]
+    return {name: found[name] for name in order}
+
+
+def contents(
+    records: Sequence[Record], titles: Mapping[str, str], ours: Sequence[str]
+) -> dict[str, str]:
+    """Make everything that the page takes.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        One a cell.
+    titles : mapping of str to str
+        Title by method.
+    ours : sequence of str
+        Methods of this library.
+
+    Returns
+    -------
+    dict of str to str
+        Markdown by the name that stands in the page's comments.
+    """
+    folds, curves = series_of(records, "folds"), series_of(records, "curves")
+    tasks = list(TASKS)
+    not_run = "Not run yet."
+    curve_tables = [
+        f"**{TASKS[task].title}** ({TASKS[task].unit})\n\n"
+        + curve_table(curves, titles, task, CURVE_SIZES)
+        for task in tasks
+    ]
+    return {
+        "folds": error_table(folds, titles, tasks, 0),
+        "folds-gain": gain_table(folds, titles, tasks, 0),
+        "folds-losses": "\n".join(loss_lines(folds, titles, ours, tasks, 0)) or not_run,
+        "published": published_table(folds, titles),
+        "curves": "\n\n".join(curve_tables),
+        "curves-gain": gain_table(curves, titles, tasks, _FEW_LABELS),
+        "curves-losses": "\n".join(loss_lines(curves, titles, ours, tasks, _FEW_LABELS)) or not_run,
+        "choices": choice_table(records, titles, tasks),
+        "cost": cost_table(folds, titles, tasks),
+        "leaks": leak_lines(records),
+    }
+
+
+def leak_lines(records: Sequence[Record]) -> str:
+    """Say what the search for test formulas in the pretraining crystals has found."""
+    checks = [(r["method"], r["task"], r["leak"]) for r in records if r["leak"]]
+    lines = []
+    for method in sorted({method for method, _, _ in checks}):
+        of_method = [(task, leak) for name, task, leak in checks if name == method]
+        if any("unchecked" in leak for _, leak in of_method):
+            lines.append(f"- `{method}`: **not checked** in some cells, the corpus was not at hand")
+            continue
+        bad = sorted({task for task, leak in of_method if leak["in_pretraining"]})
+        excluded = sorted({task for task, leak in of_method if leak["in_corpus_file"]})
+        agrees = all(leak["count_agrees"] for _, leak in of_method)
+        lines.append(
+            f"- `{method}`: test formulas among the pretraining crystals: "
+            f"{'**' + ', '.join(bad) + '**' if bad else 'none'}; in the corpus file, hence left "
+            f"out of pretraining: {', '.join(excluded) or 'none'}; number of crystals as on the "
+            f"card: {'yes' if agrees else '**no**'}"
+        )
+    return "\n".join(lines) or "No method with shipped weights has been run yet."
+
+
+def fill(page: str, name: str, content: str) -> str:
+    """Replace what stands between a pair of comments.
+
+    Parameters
+    ----------
+    page : str
+        The page.
+    name : str
+        Name in its comments ``<!-- name -->`` and ``<!-- /name -->``.
+    content : str
+        What to put there.
+
+    Returns
+    -------
+    str
+        The new page.
+
+    Raises
+    ------
+    ValueError
+        If the page does not have the pair exactly once.
+    """
+    pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    filled, count = pattern.subn(lambda match: f"{match[1]}\n{content}\n\n{match[2]}", page)
+    if count != 1:
+        raise ValueError(f"the page has {count} pairs of comments {name!r}, expected one")
+    return filled
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("outputs/accuracy"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/accuracy.json"))
+    parser.add_argument("--page", type=Path, default=Path("docs/accuracy.md"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/images/learning_curves.svg"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
