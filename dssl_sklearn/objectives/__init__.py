@@ -4,6 +4,7 @@ from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, 
 from dssl_sklearn.objectives.combine import WeightedObjectives
 from dssl_sklearn.objectives.contrastive import CONTRASTIVE_LOSSES, Contrastive
 from dssl_sklearn.objectives.denoising import Denoising
+from dssl_sklearn.objectives.descriptors import Descriptors
 from dssl_sklearn.objectives.diagnostics import effective_rank
 from dssl_sklearn.objectives.factory import make_objectives
 from dssl_sklearn.objectives.masked_atoms import MaskedAtoms
@@ -19,6 +20,7 @@ __all__ = [
     "CONTRASTIVE_LOSSES",
     "Contrastive",
     "Denoising",
+    "Descriptors",
     "EncodedView",
     "MaskedAtoms",
     "Microproperty",

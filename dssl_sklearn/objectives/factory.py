@@ -12,6 +12,7 @@ from dssl_sklearn.objectives._site_target import PropertyValues
 from dssl_sklearn.objectives.base import Objective
 from dssl_sklearn.objectives.contrastive import Contrastive, ContrastiveLoss
 from dssl_sklearn.objectives.denoising import Denoising
+from dssl_sklearn.objectives.descriptors import Descriptors
 from dssl_sklearn.objectives.masked_atoms import MaskedAtoms
 from dssl_sklearn.objectives.microproperty import Microproperty
 from dssl_sklearn.objectives.registry import objective_class
@@ -39,11 +40,11 @@ def make_objectives(
     Parameters
     ----------
     objectives : str, Objective, iterable or mapping
-        A name (``"mask"``, ``"microproperty"``, ``"contrastive"``, ``"denoise"`` or that of a
-        registered class), an instance, an iterable of names, instances and ``(name, weight)``
-        pairs, or a mapping of names to weights. Instances keep their own settings; names take
-        those below and otherwise their defaults. `Teacher` needs the names of its properties and
-        is given as an instance.
+        A name (``"mask"``, ``"microproperty"``, ``"contrastive"``, ``"denoise"``,
+        ``"descriptors"`` or that of a registered class), an instance, an iterable of names,
+        instances and ``(name, weight)`` pairs, or a mapping of names to weights. Instances keep
+        their own settings; names take those below and otherwise their defaults. `Teacher` needs the
+        names of its properties and is given as an instance.
     mask_ratio : float, default=0.15
         Share of sites whose element is hidden, for masked atoms and microproperty.
     move : float, default=0.2
@@ -98,6 +99,8 @@ class _NamedSettings:
             return Contrastive(loss=self.contrastive_loss, move=self.move, mask_ratio=masked_too)
         if cls is Denoising:
             return Denoising(move=self.move, mask_ratio=masked_too)
+        if cls is Descriptors:
+            return Descriptors(mask_ratio=masked_too, move=moved_too)
         return cls()
 
 
