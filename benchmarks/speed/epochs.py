@@ -87,13 +87,10 @@ def _gated(settings: Settings) -> dict[str, Any]:
         "ours": partial(pretrain, graphs, settings, n_epochs, **params),
         "plain": plain.epoch,
     }
-    seconds = _interleaved(jobs, settings)
     n_crystals = len(graphs)
-    per_crystal = {
-        "ours": [s / n_epochs / _n_trained(ours, n_crystals) for s in seconds["ours"]],
-        "plain": [s / n_crystals for s in seconds["plain"]],
-    }
-    rows["pretraining"] = {**compared(1, per_crystal), "difference": difference}
+    crystals = {"ours": n_epochs * _n_trained(ours, n_crystals), "plain": n_crystals}
+    row = compared(crystals, _interleaved(jobs, settings))
+    rows["pretraining"] = {**row, "difference": difference}
 
     model = regressor(graphs, settings, **GATED)
     y = torch.as_tensor(labels(n_crystals, settings.seed), dtype=torch.float32)
@@ -102,11 +99,11 @@ def _gated(settings: Settings) -> dict[str, Any]:
         "ours": partial(regressor, graphs, settings, max_epochs=n_epochs, **GATED),
         "plain": tuning.epoch,
     }
-    seconds = _interleaved(jobs, settings)
-    seconds["ours"] = [s / n_epochs for s in seconds["ours"]]
-    rows["fine_tuning"] = compared(n_crystals, seconds)
+    crystals = {"ours": n_epochs * n_crystals, "plain": n_crystals}
+    rows["fine_tuning"] = compared(crystals, _interleaved(jobs, settings))
     predictions: dict[str, Job] = {"ours": partial(model.predict, graphs), "plain": tuning.predict}
-    rows["prediction"] = compared(n_crystals, interleaved(predictions, settings.repeats))
+    crystals = dict.fromkeys(predictions, n_crystals)
+    rows["prediction"] = compared(crystals, interleaved(predictions, settings.repeats))
     return rows
 
 

@@ -24,8 +24,8 @@ def measure(settings: Settings) -> dict[str, Any]:
     dict
         Per network: "operators" (name, calls and share of the epoch of those that take most);
         "in_operators": share of all operators and functions of autograd; "outside": the rest,
-        Python of torch, skorch and ours; "loader" and "optimizer": shares of making batches and of the optimizer's steps,
-        measured by themselves (they are parts of the two shares above).
+        Python of torch, skorch and ours; "loader" and "optimizer": shares of making batches and of
+        the optimizer's steps, measured by themselves (they are parts of the two shares above).
     """
     gated = {**GATED, "objectives": "denoise"}
     return {"gated 3 x 64": _profile(settings, **gated), "default": _profile(settings)}

@@ -112,26 +112,28 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Spread:
     return spread([a / b for a, b in zip(numerator, denominator, strict=True)])
 
 
-def compared(count: int, seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+def compared(crystals: Mapping[str, int], seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """Row of a table: ours and the plain form of the same maths.
 
     Parameters
     ----------
-    count : int
-        Crystals that each call worked on.
+    crystals : mapping of str to int
+        Crystals that each call of "ours" and of "plain" worked on.
     seconds : mapping of str to sequence of float
         CPU-seconds of the calls "ours" and "plain".
 
     Returns
     -------
     dict
-        ``per_second`` (crystals per CPU-second), ``plain_per_second`` and their ``ratio``.
+        ``crystals``, ``per_second`` (crystals per CPU-second), ``plain_per_second`` and their
+        ``ratio``.
     """
+    each = {form: [s / crystals[form] for s in seconds[form]] for form in ("ours", "plain")}
     return {
-        "crystals": count,
-        "per_second": rate(count, seconds["ours"]),
-        "plain_per_second": rate(count, seconds["plain"]),
-        "ratio": ratio(seconds["plain"], seconds["ours"]),
+        "crystals": dict(crystals),
+        "per_second": rate(1, each["ours"]),
+        "plain_per_second": rate(1, each["plain"]),
+        "ratio": ratio(each["plain"], each["ours"]),
     }
 
 

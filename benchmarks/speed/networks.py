@@ -51,6 +51,10 @@ def _sample(settings: Settings, size: int) -> GraphDataset:
     return GraphDataset.from_graphs([graphs[int(i)] for i in spread_sample(graphs, size)])
 
 
+def _both(size: int) -> dict[str, int]:
+    return {"ours": size, "plain": size}
+
+
 def _labeled(graphs: GraphDataset, settings: Settings) -> CrystalDataset:
     y = labels(len(graphs), settings.seed).astype("f4")
     return CrystalDataset(graphs, y=y[:, None], weight=0 * y + 1)
@@ -70,7 +74,7 @@ def _pretraining(settings: Settings, size: int) -> dict[str, Any]:
         for name, net in zip(("ours", "plain"), nets(graphs), strict=True)
     }
     seconds = interleaved(jobs, settings.repeats)
-    return {**compared(size, seconds), "difference": difference, "views": 3}
+    return {**compared(_both(size), seconds), "difference": difference, "views": 3}
 
 
 def _fine_tuning(settings: Settings, size: int) -> dict[str, Any]:
@@ -89,8 +93,8 @@ def _fine_tuning(settings: Settings, size: int) -> dict[str, Any]:
     predictions = {name: partial(model.predict, graphs) for name, model in named.items()}
     prediction = interleaved(predictions, settings.repeats)
     return {
-        "fine_tuning": {**compared(size, fine_tuning), "difference": difference},
-        "prediction": compared(size, prediction),
+        "fine_tuning": {**compared(_both(size), fine_tuning), "difference": difference},
+        "prediction": compared(_both(size), prediction),
     }
 
 
@@ -125,6 +129,7 @@ def _memory(settings: Settings) -> dict[str, Any]:
             "batch_sizes": [small, large],
             "mb_above_rest": used,
         }
+    row["ratio"] = row["plain"]["mb_per_crystal"] / row["ours"]["mb_per_crystal"]
     return row
 
 
