@@ -6,6 +6,7 @@ from dssl_sklearn.objectives.contrastive import CONTRASTIVE_LOSSES, Contrastive
 from dssl_sklearn.objectives.denoising import Denoising
 from dssl_sklearn.objectives.descriptors import Descriptors
 from dssl_sklearn.objectives.diagnostics import effective_rank
+from dssl_sklearn.objectives.displacement import Displacement
 from dssl_sklearn.objectives.factory import make_objectives
 from dssl_sklearn.objectives.masked_atoms import MaskedAtoms
 from dssl_sklearn.objectives.microproperty import Microproperty
@@ -21,6 +22,7 @@ __all__ = [
     "Contrastive",
     "Denoising",
     "Descriptors",
+    "Displacement",
     "EncodedView",
     "MaskedAtoms",
     "Microproperty",

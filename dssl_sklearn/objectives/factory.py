@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from dssl_sklearn._checks import check_number, is_number
 from dssl_sklearn.exceptions import InvalidInputError
@@ -13,6 +13,7 @@ from dssl_sklearn.objectives.base import Objective
 from dssl_sklearn.objectives.contrastive import Contrastive, ContrastiveLoss
 from dssl_sklearn.objectives.denoising import Denoising
 from dssl_sklearn.objectives.descriptors import Descriptors
+from dssl_sklearn.objectives.displacement import Displacement
 from dssl_sklearn.objectives.masked_atoms import MaskedAtoms
 from dssl_sklearn.objectives.microproperty import Microproperty
 from dssl_sklearn.objectives.registry import objective_class
@@ -41,10 +42,10 @@ def make_objectives(
     ----------
     objectives : str, Objective, iterable or mapping
         A name (``"mask"``, ``"microproperty"``, ``"contrastive"``, ``"denoise"``,
-        ``"descriptors"`` or that of a registered class), an instance, an iterable of names,
-        instances and ``(name, weight)`` pairs, or a mapping of names to weights. Instances keep
-        their own settings; names take those below and otherwise their defaults. `Teacher` needs the
-        names of its properties and is given as an instance.
+        ``"displacement"``, ``"descriptors"`` or that of a registered class), an instance, an
+        iterable of names, instances and ``(name, weight)`` pairs, or a mapping of names to
+        weights. Instances keep their own settings; names take those below and otherwise their
+        defaults. `Teacher` needs the names of its properties and is given as an instance.
     mask_ratio : float, default=0.15
         Share of sites whose element is hidden, for masked atoms and microproperty.
     move : float, default=0.2
@@ -89,19 +90,23 @@ class _NamedSettings:
         cls = objective_class(name)
         moved_too = self.move if self.share_view else 0.0
         masked_too = self.mask_ratio if self.share_view else 0.0
-        if cls is MaskedAtoms:
-            return MaskedAtoms(mask_ratio=self.mask_ratio, move=moved_too)
-        if cls is Microproperty:
-            return Microproperty(
-                values=self.microproperty, mask_ratio=self.mask_ratio, move=moved_too
-            )
-        if cls is Contrastive:
-            return Contrastive(loss=self.contrastive_loss, move=self.move, mask_ratio=masked_too)
-        if cls is Denoising:
-            return Denoising(move=self.move, mask_ratio=masked_too)
-        if cls is Descriptors:
-            return Descriptors(mask_ratio=masked_too, move=moved_too)
-        return cls()
+        settings: dict[type[Objective], dict[str, Any]] = {
+            MaskedAtoms: {"mask_ratio": self.mask_ratio, "move": moved_too},
+            Microproperty: {
+                "values": self.microproperty,
+                "mask_ratio": self.mask_ratio,
+                "move": moved_too,
+            },
+            Contrastive: {
+                "loss": self.contrastive_loss,
+                "move": self.move,
+                "mask_ratio": masked_too,
+            },
+            Denoising: {"move": self.move, "mask_ratio": masked_too},
+            Displacement: {"move": self.move, "mask_ratio": masked_too},
+            Descriptors: {"move": moved_too, "mask_ratio": masked_too},
+        }
+        return cls(**settings.get(cls, {}))
 
 
 def _make(entry: object, weight: float | None, named: _NamedSettings) -> Objective:

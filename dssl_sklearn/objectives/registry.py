@@ -14,6 +14,7 @@ from dssl_sklearn.objectives.base import Objective
 from dssl_sklearn.objectives.contrastive import Contrastive
 from dssl_sklearn.objectives.denoising import Denoising
 from dssl_sklearn.objectives.descriptors import Descriptors
+from dssl_sklearn.objectives.displacement import Displacement
 from dssl_sklearn.objectives.masked_atoms import MaskedAtoms
 from dssl_sklearn.objectives.microproperty import Microproperty
 from dssl_sklearn.objectives.teacher import Teacher
@@ -22,7 +23,15 @@ _ObjectiveClass = TypeVar("_ObjectiveClass", bound=type[Objective])
 
 _CLASSES: dict[str, type[Objective]] = {
     cls.name: cls
-    for cls in (MaskedAtoms, Microproperty, Contrastive, Denoising, Descriptors, Teacher)
+    for cls in (
+        MaskedAtoms,
+        Microproperty,
+        Contrastive,
+        Denoising,
+        Descriptors,
+        Displacement,
+        Teacher,
+    )
 }
 
 
