@@ -19,7 +19,7 @@ _Array = TypeVar("_Array", Tensor, NDArray[np.float32])
 
 
 class LevelHead(nn.Module):
-    """Two layers from embeddings to the standardized numbers of all properties of one level.
+    """One or two layers from embeddings to the standardized numbers of a level's properties.
 
     How many numbers a property has is learned with the statistics, or read from a state.
 
@@ -32,7 +32,7 @@ class LevelHead(nn.Module):
     width : int
         Width of the embeddings.
     hidden : int
-        Width of the hidden layer.
+        Width of the hidden layer; 0 for none, a linear map.
     """
 
     mean: Tensor
@@ -43,7 +43,8 @@ class LevelHead(nn.Module):
         super().__init__()
         self.level = level
         self.names = tuple(names)
-        self.hidden = nn.Linear(width, hidden)
+        self.hidden = nn.Linear(width, hidden) if hidden else None
+        self.output = nn.Linear(hidden or width, 1)
         self._set_sizes([1] * len(self.names))
 
     def fit_statistics(self, properties: Mapping[str, NDArray[np.float32]]) -> None:
@@ -97,7 +98,9 @@ class LevelHead(nn.Module):
         target = torch.cat(values, 1)
         known = target.isfinite()
         target = ((target - self.mean) / self.scale).where(known, 0.0)
-        predicted = self.output(F.silu(self.hidden(embeddings)))
+        if self.hidden is not None:
+            embeddings = F.silu(self.hidden(embeddings))
+        predicted = self.output(embeddings)
         loss = F.smooth_l1_loss(predicted, target, reduction="none")
         error = (predicted.detach() - target).abs()
         n_known = self._per_property(known.to(loss.dtype))
@@ -127,14 +130,14 @@ class LevelHead(nn.Module):
 
     def _set_sizes(self, sizes: list[int]) -> None:
         """Make room for properties of so many numbers."""
-        like = self.hidden.weight
+        like = self.output.weight
         owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
         self.sizes = sizes
         self.register_buffer("owner", owner.to(like.device))
         self.register_buffer("mean", like.new_zeros(len(owner)))
         self.register_buffer("scale", like.new_ones(len(owner)))
         self.output = nn.Linear(
-            self.hidden.out_features, len(owner), device=like.device, dtype=like.dtype
+            self.output.in_features, len(owner), device=like.device, dtype=like.dtype
         )
 
     def _load_from_state_dict(

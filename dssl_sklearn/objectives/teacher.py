@@ -47,7 +47,8 @@ class Teacher(Objective):
     mask_ratio : float, default=0.0
         Share of sites whose element is hidden in the view.
     hidden : int, default=64
-        Width of the hidden layer of the heads.
+        Width of the hidden layer of the heads; 0 for linear ones, which leave what was learned
+        along directions of the embeddings, where few labels suffice to find it.
 
     Raises
     ------
@@ -70,7 +71,7 @@ class Teacher(Objective):
 
     def __post_init__(self) -> None:
         check_number("weight", self.weight, zero=True)
-        check_integer("hidden", self.hidden)
+        check_integer("hidden", self.hidden, minimum=0)
         self.specs()
         for level in ("site", "crystal"):
             object.__setattr__(self, level, _checked_names(level, getattr(self, level)))

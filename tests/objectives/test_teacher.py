@@ -67,7 +67,12 @@ def test_asks_for_its_site_properties():
 
 @pytest.mark.parametrize(
     "objective",
-    [BOTH, Teacher(site=("charge",)), Teacher(crystal=("moduli",), hidden=5, move=0.1)],
+    [
+        BOTH,
+        Teacher(site=("charge",)),
+        Teacher(crystal=("moduli",), hidden=5, move=0.1),
+        replace(BOTH, hidden=0),
+    ],
 )
 def test_gradients_reach_every_weight(batch, network, run_head, objective):
     head = make_head(objective, batch)
@@ -120,6 +125,16 @@ def test_loss_and_errors_against_a_loop(batch, encode, some_unknown):
         f"{name}_mae": pytest.approx(error) for name, error in errors.items()
     }
     assert not any(value.requires_grad for value in outcome.metrics.values())
+
+
+def test_without_a_hidden_layer_the_predictors_are_linear(batch, encode):
+    head = make_head(replace(BOTH, hidden=0), batch)
+    (view,) = encode(BOTH.specs(), batch).values()
+    predicted = view.crystals @ head.crystal.output.weight.T + head.crystal.output.bias
+    energy = batch.crystal_properties["energy"]
+    standardized = (energy - energy.mean()) / energy.std(correction=0)
+    error = head([view], batch).metrics["energy_mae"]
+    assert error.item() == pytest.approx((predicted[:, 0] - standardized).abs().mean().item())
 
 
 def test_units_of_the_targets_do_not_matter(batch, run_head):
@@ -264,7 +279,7 @@ def test_vectors_of_another_length_than_in_training_are_named(batch, run_head):
         ({"crystal": (1,)}, r"crystal must be a tuple of names, got \(1,\)"),
         ({"site": ("a", "b", "a")}, "'a' is named twice"),
         ({"site": ("a",), "crystal": ("a",)}, "'a' is named twice"),
-        ({"site": ("a",), "hidden": 0}, "hidden must be an integer >= 1, got 0"),
+        ({"site": ("a",), "hidden": -1}, "hidden must be an integer >= 0, got -1"),
         ({"site": ("a",), "weight": -1.0}, "weight must be a finite number >= 0"),
         ({"site": ("a",), "move": -0.1}, "move must be a finite number >= 0"),
         ({"site": ("a",), "mask_ratio": 2.0}, "mask_ratio must be between 0 and 1"),
