@@ -66,7 +66,11 @@ class Cell:
 
 
 def cells_of(
-    table: Table, tasks: Mapping[str, Task], methods: Mapping[str, Method], splits: Sequence[int]
+    table: Table,
+    tasks: Mapping[str, Task],
+    methods: Mapping[str, Method],
+    splits: Sequence[int],
+    sizes: Sequence[int] = CURVE_SIZES,
 ) -> list[Cell]:
     """List the cells of a table.
 
@@ -80,6 +84,8 @@ def cells_of(
         Methods by name.
     splits : sequence of int
         Folds, or draws.
+    sizes : sequence of int, default=(50, 100, 200, 400, 800)
+        Numbers of labels of the curves.
 
     Returns
     -------
@@ -91,12 +97,12 @@ def cells_of(
         for name, method in methods.items()
         for task in tasks.values()
         for split in splits
-        for n_labels in _sizes(table, len(task.folds[split][0]))
+        for n_labels in _sizes(table, len(task.folds[split][0]), sizes)
     ]
 
 
-def _sizes(table: Table, n_train: int) -> list[int]:
-    return [n_train] if table == "folds" else [size for size in CURVE_SIZES if size <= n_train]
+def _sizes(table: Table, n_train: int, sizes: Sequence[int]) -> list[int]:
+    return [n_train] if table == "folds" else [size for size in sizes if size <= n_train]
 
 
 def rows_of(cell: Cell, task: Task) -> tuple[Rows, Rows]:
@@ -129,8 +135,8 @@ def run_cell(cell: Cell, task: Task, method: Method, features: Path) -> Record:
     """
     train, test = rows_of(cell, task)
     X = _inputs(task, method, features)
-    started, wall = time.process_time(), time.perf_counter()
     estimator = method.make(cell.split)
+    started, wall = time.process_time(), time.perf_counter()
     estimator.fit(X(train), task.y[train])
     predicted = np.asarray(estimator.predict(X(test)), float)
     seconds, elapsed = time.process_time() - started, time.perf_counter() - wall

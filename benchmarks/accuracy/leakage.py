@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -120,10 +121,11 @@ def reduced_formulas(structures: Sequence[Structure]) -> list[str]:
     return [str(formula) for formula in as_corpus.reduced_formulas()]
 
 
-def shipped_formulas() -> set[str]:
+@cache
+def shipped_formulas() -> frozenset[str]:
     """Reduced formulas of the labeled sets inside the package, which its weights leave out."""
     loaders = (load_elasticity, load_dielectric, load_piezoelectricity, load_formation_energy)
-    return {formula for load in loaders for formula in reduced_formulas(load().data)}
+    return frozenset(f for load in loaders for f in reduced_formulas(load().data))
 
 
 def check_weights(card: Path, corpus: Corpus, test_formulas: Iterable[str]) -> dict[str, Any]:
@@ -132,7 +134,8 @@ def check_weights(card: Path, corpus: Corpus, test_formulas: Iterable[str]) -> d
     Parameters
     ----------
     card : Path
-        JSON file beside the weights, with ``data.n_crystals`` and ``data.max_sites``.
+        JSON file beside the weights, with ``data.formulas``, or else ``data.n_crystals`` and
+        ``data.max_sites``.
     corpus : Corpus
         The whole file that the weights were pretrained on.
     test_formulas : iterable of str
@@ -141,23 +144,26 @@ def check_weights(card: Path, corpus: Corpus, test_formulas: Iterable[str]) -> d
     Returns
     -------
     dict
-        ``test_formulas`` and how many of them are ``in_corpus_file``; ``in_pretraining``, how many
-        are left after the formulas of the shipped sets are removed, as the cards say; and
-        ``count_agrees``, whether that removal leaves exactly the number of crystals on the card
-        (None where the card has none).
+        ``test_formulas`` and how many of them are ``in_corpus_file`` and ``in_pretraining``: among
+        the formulas on the card or, where it lists none, in what is left of the corpus without
+        those of the shipped sets and cells above the size on the card. ``count_agrees`` says
+        whether the latter are exactly as many crystals as on the card, None where it is not known.
     """
     data = json.loads(card.read_text(encoding="utf-8")).get("data", {})
-    left_out = shipped_formulas()
     of_corpus = corpus.reduced_formulas()
     test = set(test_formulas)
-    kept = ~np.isin(of_corpus, list(left_out))
-    pretrained = set(of_corpus[kept].tolist())
-    small = corpus.n_sites <= data.get("max_sites", np.inf)
+    count_agrees = None
+    if "formulas" in data:
+        pretrained = set(data["formulas"])
+    else:
+        kept = ~np.isin(of_corpus, list(shipped_formulas()))
+        kept &= corpus.n_sites <= data.get("max_sites", np.inf)
+        pretrained = set(of_corpus[kept].tolist())
+        if "n_crystals" in data:
+            count_agrees = bool(kept.sum() == data["n_crystals"])
     return {
         "test_formulas": len(test),
         "in_corpus_file": len(test & set(of_corpus.tolist())),
         "in_pretraining": len(test & pretrained),
-        "count_agrees": (
-            bool((kept & small).sum() == data["n_crystals"]) if "n_crystals" in data else None
-        ),
+        "count_agrees": count_agrees,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -49,7 +50,7 @@ class PaperSettings:
 
 
 def network_methods(
-    paper: PaperSettings, pretrain: Callable[[PaperSettings], Path], device: str = "auto"
+    paper: PaperSettings, weights: Path, pretrain: Callable[[], None], device: str = "auto"
 ) -> dict[str, Method]:
     """Methods that train networks.
 
@@ -57,8 +58,10 @@ def network_methods(
     ----------
     paper : PaperSettings
         Reduction of the paper's recipe.
+    weights : Path
+        File of the paper's pretrained weights, with its card beside it.
     pretrain : callable
-        Gives the file of the paper's pretrained weights, making it if it is not there yet.
+        Makes that file, where it is not there yet when it is needed.
     device : str, default="auto"
         torch device.
 
@@ -100,14 +103,16 @@ def network_methods(
             partial(
                 _make_pretrained_paper,
                 params=of_paper,
-                weights=partial(pretrain, paper),
+                weights=weights,
+                pretrain=pretrain,
                 device=device,
             ),
             _settings(of_paper, pretraining=asdict(paper)),
+            card=weights.with_suffix(".json"),
         ),
     }
-    for name, weights in shipped_weights().items():
-        methods |= _weights_methods(name, weights, device)
+    for name, shipped in shipped_weights().items():
+        methods |= _weights_methods(name, shipped, device)
     return methods
 
 
@@ -167,13 +172,15 @@ def _make_on_embeddings(
 
 
 def _make_pretrained_paper(
-    seed: int, *, params: dict[str, Any], weights: Callable[[], Path], device: str
+    seed: int, *, params: dict[str, Any], weights: Path, pretrain: Callable[[], None], device: str
 ) -> DSSLRegressor:
-    return DSSLRegressor(**params, pretrained=weights(), device=device, random_state=seed)
+    if not weights.exists():
+        pretrain()
+    return DSSLRegressor(**params, pretrained=weights, device=device, random_state=seed)
 
 
 def pretrain_paper(paper: PaperSettings, corpus: Corpus, path: Path, device: str) -> None:
-    """Pretrain as in the paper and write the weights; goes on after an interruption.
+    """Pretrain as in the paper, write weights and card; goes on after an interruption.
 
     The stiffness table is the prior one, from element data alone: the fitted one has seen bulk
     moduli of the elastic set.
@@ -185,7 +192,7 @@ def pretrain_paper(paper: PaperSettings, corpus: Corpus, path: Path, device: str
     corpus : Corpus
         Crystals without any formula of a test part.
     path : Path
-        File to write.
+        File of the weights; the card, which lists the formulas of the crystals, stands beside it.
     device : str
         torch device.
     """
@@ -203,4 +210,7 @@ def pretrain_paper(paper: PaperSettings, corpus: Corpus, path: Path, device: str
         random_state=0,
         verbose=1,
     )
+    formulas = sorted(set(corpus.reduced_formulas().tolist()))
+    card = {"data": {"n_crystals": len(corpus), "formulas": formulas}}
+    path.with_suffix(".json").write_text(json.dumps(card), encoding="utf-8")
     pretrainer.fit(corpus).save(path)

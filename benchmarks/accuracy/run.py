@@ -13,14 +13,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 # ruff: noqa: E402 - the modules beside this one are a package that a script is outside of
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
@@ -30,8 +32,8 @@ from accuracy.leakage import check_weights, reduced_formulas, without_test_cryst
 from accuracy.methods import Method, classical_methods
 from accuracy.networks import PaperSettings, network_methods, pretrain_paper
 from accuracy.store import Record, append_record, cell_key, claim, read_records
-from accuracy.tasks import N_FOLDS, TASKS, Task, load_task
-from dssl_sklearn.datasets import load_corpus
+from accuracy.tasks import CURVE_SIZES, N_FOLDS, TASKS, Task, load_task
+from dssl_sklearn.datasets import Corpus, load_corpus
 
 GROUPS = ("classical", "networks", "paper")
 
@@ -55,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     tasks = {name: load_task(name, options.data_dir) for name in options.tasks}
     methods = choose_methods(options)
     path = options.out / f"{options.table}.jsonl"
-    cells = cells_of(options.table, tasks, methods, options.splits)
+    cells = cells_of(options.table, tasks, methods, options.splits, options.sizes)
     done = {cell_key(record) for record in read_records(path)}
     waiting = [cell for cell in cells if cell.key not in done]
     print(f"{len(cells)} cells, {len(cells) - len(waiting)} of them done before")
@@ -111,9 +113,13 @@ def choose_methods(options: argparse.Namespace) -> dict[str, Method]:
         pretraining_epochs=options.paper_pretraining_epochs,
         n_crystals=options.paper_crystals,
     )
+    name = "paper_" + "_".join(str(value) for value in asdict(paper).values())
+    weights = options.out / "weights" / f"{name}.safetensors"
     known = {
         **classical_methods(),
-        **network_methods(paper, paper_weights(options), options.device),
+        **network_methods(
+            paper, weights, partial(make_paper_weights, paper, weights, options), options.device
+        ),
     }
     unknown = set(options.methods) - {*known, *GROUPS}
     if unknown:
@@ -122,40 +128,31 @@ def choose_methods(options: argparse.Namespace) -> dict[str, Method]:
     return {name: m for name, m in known.items() if {name, m.group} & wanted}
 
 
-def paper_weights(options: argparse.Namespace) -> Callable[[PaperSettings], Path]:
-    """Make the function that finds the paper's pretrained weights, or makes them.
+def make_paper_weights(paper: PaperSettings, path: Path, options: argparse.Namespace) -> None:
+    """Pretrain by the paper's recipe on crystals that hold no formula of any task.
 
     Parameters
     ----------
+    paper : PaperSettings
+        Length and size.
+    path : Path
+        File of the weights.
     options : argparse.Namespace
         Command line.
-
-    Returns
-    -------
-    callable
-        From the settings to the file. The crystals it pretrains on hold no formula of any task.
     """
-
-    def find(paper: PaperSettings) -> Path:
-        name = "paper_" + "_".join(str(value) for value in asdict(paper).values())
-        path: Path = options.out / "weights" / f"{name}.safetensors"
-        with claim(options.out / "claims", name) as ours:
-            if path.exists():
-                return path
-            if not ours:
-                sys.exit(f"another process is making {path}; try again when it is there")
-            corpus = load_corpus(options.corpus)
-            corpus = corpus[corpus.n_sites <= paper.max_sites]
-            for task in TASKS:
-                structures = load_task(task, options.data_dir).structures
-                corpus = without_test_crystals(corpus, structures)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            generator = torch.Generator().manual_seed(0)
-            rows = torch.randperm(len(corpus), generator=generator)[: paper.n_crystals].numpy()
-            pretrain_paper(paper, corpus[rows], path, options.device)
-        return path
-
-    return find
+    with claim(options.out / "claims", path.stem) as ours:
+        if path.exists():
+            return
+        if not ours:
+            sys.exit(f"another process is making {path}; try again when it is there")
+        corpus = _corpus(options.corpus)
+        corpus = corpus[corpus.n_sites <= paper.max_sites]
+        for task in TASKS:
+            structures = load_task(task, options.data_dir).structures
+            corpus = without_test_crystals(corpus, structures)
+        rows = np.random.default_rng(0).permutation(len(corpus))[: paper.n_crystals]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pretrain_paper(paper, corpus[rows], path, options.device)
 
 
 def leak_check(task: Task, method: Method, split: int, corpus: Path) -> dict[str, Any] | None:
@@ -175,7 +172,7 @@ def leak_check(task: Task, method: Method, split: int, corpus: Path) -> dict[str
     Returns
     -------
     dict or None
-        As from `check_weights`; None for a method without shipped weights. Says so where the
+        As from `check_weights`; None for a method without pretrained weights. Says so where the
         corpus is not at hand.
     """
     if method.card is None:
@@ -183,7 +180,12 @@ def leak_check(task: Task, method: Method, split: int, corpus: Path) -> dict[str
     if not (method.card.exists() and corpus.exists()):
         return {"unchecked": "the card or the corpus file is not at hand"}
     formulas = reduced_formulas([task.structures[row] for row in task.folds[split][1]])
-    return check_weights(method.card, load_corpus(corpus), formulas)
+    return check_weights(method.card, _corpus(corpus), formulas)
+
+
+@cache
+def _corpus(path: Path) -> Corpus:
+    return load_corpus(path)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -196,6 +198,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), metavar="TASK")
     add("--methods", nargs="+", default=list(GROUPS), help=f"names, or {', '.join(GROUPS)}")
     add("--splits", nargs="+", type=int, choices=range(N_FOLDS), default=list(range(N_FOLDS)))
+    add("--sizes", nargs="+", type=int, choices=CURVE_SIZES, default=list(CURVE_SIZES))
     add("--limit-seconds", type=float, default=float("inf"), help="start no cell after this")
     add("--data-dir", type=Path, default=Path("../shared/data"), help="folder of matbench's files")
     add("--corpus", type=Path, default=Path("../shared/data/mp_unlabeled.npz"))

@@ -227,6 +227,8 @@ class TestLeakage:
             "in_pretraining": 1,
             "count_agrees": True,
         }
+        card.write_text(json.dumps({"data": {"formulas": ["NaCl"]}}))
+        assert check_weights(card, corpus, test)["in_pretraining"] == 0
 
 
 class TestSummary:
