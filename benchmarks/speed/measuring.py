@@ -167,16 +167,19 @@ def in_process(
     Raises
     ------
     RuntimeError
-        If it failed; with the last lines that it wrote.
+        If it failed, with the last lines that it wrote, or took too long.
     """
-    run = subprocess.run(  # noqa: S603 - our own script
-        [sys.executable, Path(__file__), job, json.dumps(args)],
-        env={**os.environ, **ONE_THREAD, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    try:
+        run = subprocess.run(  # noqa: S603 - our own script
+            [sys.executable, Path(__file__), job, json.dumps(args)],
+            env={**os.environ, **ONE_THREAD, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"{job} took longer than {timeout:.0f} s") from error
     if run.returncode:
         raise RuntimeError(f"{job} failed: {' '.join(run.stderr.strip().splitlines()[-3:])}")
     return json.loads(run.stdout.strip().splitlines()[-1])
