@@ -60,7 +60,10 @@ def main() -> None:
 
 def known_methods() -> dict[str, Method]:
     """All methods, for their order and titles."""
-    return {**classical_methods(), **network_methods(PaperSettings(), Path(), _train_nothing)}
+    return {
+        **classical_methods(),
+        **network_methods(PaperSettings(), Path("paper.safetensors"), _train_nothing),
+    }
 
 
 def _train_nothing() -> None:
