@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dssl_sklearn.models.end_attention import end_attention
+from dssl_sklearn.models.ends import EdgeEnds
 from dssl_sklearn.models.normalization import SmallBatchNorm
-from dssl_sklearn.models.pair_attention import pair_attention
-from dssl_sklearn.models.pairs import EdgePairs
-from dssl_sklearn.models.segments import segment_softmax
+from dssl_sklearn.models.segments import softplus_weights
 
 _LN2 = math.log(2)
 
@@ -29,10 +29,12 @@ class GraphAttention(nn.Module):
 
     with sp the softplus, in H heads, as published [1]_ [2]_. It is computed exactly, but
 
-    - ``[x || e] W`` is ``x W_x + e W_e``, the first part once per site, the second once per edge;
-    - an edge and the one back along it have the same u and v, exchanged: both are computed once
-      per pair of sites, see `EdgePairs`;
-    - nothing of the size (n_edges, n_heads * width) is kept: the backward pass makes it anew.
+    - ``[x || e] W`` is ``x W_x + e W_e``, the first part once per site, the second once per
+      distance that occurs in a crystal;
+    - u and v depend on a site and a distance alone: they are computed once for the two edges of a
+      pair, and for all edges of a site that are equally long, see `EdgeEnds`;
+    - what a layer has of the size (n_ends, n_heads * width) lies in memory that the layers and
+      batches share, and most layers make it anew in the backward pass.
 
     Parameters
     ----------
@@ -61,7 +63,7 @@ class GraphAttention(nn.Module):
         nn.init.uniform_(self.attention, -bound, bound)
 
     def forward(
-        self, sites: Tensor, edges: Tensor, pairs: EdgePairs, embedding: nn.Linear | None = None
+        self, sites: Tensor, edges: Tensor, ends: EdgeEnds, embedding: nn.Linear | None = None
     ) -> Tensor:
         """Attend to the neighbors.
 
@@ -69,12 +71,12 @@ class GraphAttention(nn.Module):
         ----------
         sites : Tensor of shape (n_sites, width)
             Site embeddings.
-        edges : Tensor of shape (n_pairs, width)
-            Edge embeddings, one per pair.
-        pairs : EdgePairs
+        edges : Tensor of shape (n_levels, width)
+            Edge embeddings, one per distance of `ends`.
+        ends : EdgeEnds
             The edges.
         embedding : nn.Linear, default=None
-            Where `edges` of shape (n_pairs, n_basis) are still to be embedded, the linear map that
+            Where `edges` of shape (n_levels, n_basis) are still to be embedded, the linear map that
             does so. It is multiplied with the layer's weights instead of the edges.
 
         Returns
@@ -90,20 +92,18 @@ class GraphAttention(nn.Module):
                 site_part = site_part + embedding.bias @ of_edge
                 of_edge = embedding.weight.t() @ of_edge
             # From natural to binary units and back.
-            message = pair_attention(
+            message = end_attention(
                 site_part / _LN2,
                 edges,
                 of_edge / _LN2,
                 self.attention * _LN2,
-                pairs=pairs,
-                weigh=partial(self._weigh, pairs.target, len(sites)),
+                ends=ends,
+                weigh=partial(self._weigh, ends),
                 norm=(self.norm.weight, self.norm.bias),
             )
             return message * (_LN2 / self.n_heads) + self.bias
 
-    def _weigh(
-        self, target: Tensor, n_sites: int, logits: Tensor, weight: Tensor, bias: Tensor
-    ) -> Tensor:
-        """Attention from its logits, both of shape (n_edges, n_heads)."""
+    def _weigh(self, ends: EdgeEnds, logits: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Weights of the edges before they are divided by their sum, (n_heads, n_edges)."""
         normalized = self.norm.normalize(F.softplus(logits), weight, bias)
-        return segment_softmax(F.softplus(normalized), target, n_sites)
+        return softplus_weights(normalized, ends.target, ends.n_sites)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,10 @@ from dssl_sklearn._checks import check_choice, check_integer
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.models.attention import GraphAttention
 from dssl_sklearn.models.backbone import Backbone
+from dssl_sklearn.models.ends import edge_ends
 from dssl_sklearn.models.layers import DistanceExpansion, SiteEncoder, SiteFeatures
 from dssl_sklearn.models.normalization import DiffGroupNorm
-from dssl_sklearn.models.pairs import pair_edges
+from dssl_sklearn.models.workspace import Workspace
 
 #: Slope of the leaky ReLU on the embedded sites and edges.
 _SLOPE = 0.2
@@ -87,17 +88,28 @@ class DeeperGATGNN(Backbone):
         self.edges = nn.Linear(n_basis, width)
         self.layers = nn.ModuleList(GraphAttention(width, n_heads) for _ in range(n_layers))
         self.norms = nn.ModuleList(DiffGroupNorm(width, n_groups) for _ in range(n_layers))
+        self._workspace = Workspace()
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
+        """Switch between training and evaluation; evaluation frees the memory of training."""
+        if not mode:
+            self._workspace.release()
+        return super().train(mode)
 
     def forward(self, batch: CrystalBatch) -> Tensor:
         """Embed the sites, shape (n_sites, width)."""
         sites: Tensor = F.leaky_relu(self.sites(batch.numbers), _SLOPE)
-        pairs = pair_edges(batch)
-        edges: Tensor = self.distances(pairs.distance)
+        ends = edge_ends(batch)
+        if self.training and torch.is_grad_enabled():
+            # Not for predictions, which several threads may make at once.
+            self._workspace.begin()
+            ends.workspace = self._workspace
+        edges: Tensor = self.distances(ends.distance)
         embedding: nn.Linear | None = self.edges
         if self.edge_activation == "leaky_relu":
             with torch.autocast(edges.device.type, enabled=False):
                 edges = F.leaky_relu(self.edges(edges), _SLOPE)
             embedding = None
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            sites = norm(layer(sites, edges, pairs, embedding)) + sites
+            sites = norm(layer(sites, edges, ends, embedding)) + sites
         return sites

@@ -18,27 +18,29 @@ class SmallBatchNorm(nn.BatchNorm1d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         """Normalize the columns of a (n_rows, n_columns) tensor."""
-        return self.normalize(input, self.weight, self.bias)
+        return self.normalize(input.t(), self.weight, self.bias).t()
 
-    def normalize(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def normalize(self, columns: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Normalize with these parameters in place of the module's own.
 
         Parameters
         ----------
-        rows : Tensor of shape (n_rows, n_columns)
-            Rows; a single one is normalized by the running statistics.
+        columns : Tensor of shape (n_columns, n_rows)
+            Columns of a table, one after the other in memory, which is several times as fast. A
+            single row is normalized by the running statistics.
         weight, bias : Tensor of shape (n_columns,)
             Scale and shift of the normalized columns.
 
         Returns
         -------
-        Tensor of shape (n_rows, n_columns)
-            Normalized rows.
+        Tensor of shape (n_columns, n_rows)
+            Normalized columns.
         """
-        from_batch = self.training and len(rows) > 1
-        return F.batch_norm(
-            rows, self.running_mean, self.running_var, weight, bias, from_batch, _MOMENTUM, _EPS
-        )
+        from_batch = self.training and columns.shape[1] > 1
+        mean, var = self.running_mean, self.running_var
+        table = columns.unsqueeze(0)
+        normalized = F.batch_norm(table, mean, var, weight, bias, from_batch, _MOMENTUM, _EPS)
+        return normalized.squeeze(0)
 
 
 class DiffGroupNorm(nn.Module):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
@@ -15,81 +13,41 @@ _SHIFT_BASE = 128
 _SAME_LENGTH = 1e-4
 
 
-@dataclass(eq=False)
-class EdgePairs:
-    """Undirected pairs of sites, each standing for an edge or for two that run back and forth.
+def pair_edges(batch: CrystalBatch) -> tuple[Tensor, Tensor]:
+    """Match the edges that run back and forth between two sites, and give both one distance.
 
-    What depends on a site and a distance alone, such as the transformed [x_i || e_ij] of the graph
-    attention, is the same for both edges of a pair with the ends exchanged, and is computed once.
-    Most edges have a partner: 98 % in the shipped elastic set.
-
-    Attributes
-    ----------
-    first, second : Tensor of shape (n_pairs,), int64
-        Sites of each pair. Every pair has the edge from `second` to `first`.
-    n_mutual : int
-        How many pairs, those in front, also have the edge from `first` to `second`.
-    distance : Tensor of shape (n_pairs,)
-        Distance in angstrom.
-    target : Tensor of shape (n_pairs + n_mutual,), int64
-        Targets of the edges: those of all pairs, then those back of the mutual ones.
-    """
-
-    first: Tensor
-    second: Tensor
-    n_mutual: int
-    distance: Tensor
-    target: Tensor
-    _scratch: Tensor | None = field(default=None, repr=False)
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-    def scratch(self, width: int, like: Tensor) -> Tensor:
-        """Memory of shape (2, n_pairs, width) that the layers share, with anything in it.
-
-        Large tensors made anew in every layer spend as long on page faults as on arithmetic.
-        """
-        shape = (2, len(self), width)
-        old = self._scratch
-        if old is None or old.shape != shape or old.dtype != like.dtype:
-            self._scratch = old = torch.empty(shape, dtype=like.dtype, device=like.device)
-        return old
-
-
-def pair_edges(batch: CrystalBatch) -> EdgePairs:
-    """Match the edges of a batch.
+    Most edges have a partner: 98 % in the shipped elastic set. Distances of the two that differ by
+    rounding would pass for different ones.
 
     Parameters
     ----------
     batch : CrystalBatch
-        Crystal graphs. On a GPU nothing is matched: the number of pairs would have to be waited
-        for.
+        Crystal graphs.
 
     Returns
     -------
-    EdgePairs
-        Pairs; edges without a partner of opposite shift and the same length stand alone.
+    pair : Tensor of shape (n_edges,), int64
+        Pair of each edge. Edges without a partner of opposite shift and the same length are
+        alone in theirs.
+    distance : Tensor of shape (n_pairs,)
+        Distance of each pair in angstrom.
     """
     source, target = batch.edge_index
     distance = batch.edge_distance
-    if batch.edge_index.is_cuda or len(source) < 2:
-        return EdgePairs(target, source, 0, distance, target)
+    pair = torch.arange(len(source), device=source.device)
+    if len(source) < 2:
+        return pair, distance
     forth, back = _partners(source, target, batch.edge_shift.to(torch.int64), distance)
     alone = torch.ones(len(source), dtype=torch.bool, device=source.device)
     alone[forth] = False
     alone[back] = False
-    first = torch.cat([target[forth], target[alone]])
-    second = torch.cat([source[forth], source[alone]])
+    alone = alone.nonzero().squeeze(1)
+    both = torch.arange(len(forth), device=source.device)
+    pair[forth], pair[back] = both, both
+    pair[alone] = torch.arange(len(forth), len(forth) + len(alone), device=source.device)
     # Both lengths count, so that the gradient reaches the moves of a site from either side.
     mutual = (distance[forth] + distance[back]) / 2
-    return EdgePairs(
-        first,
-        second,
-        len(forth),
-        torch.cat([mutual, distance[alone]]),
-        torch.cat([first, second[: len(forth)]]),
-    )
+    return pair, torch.cat([mutual, distance[alone]])
 
 
 def _partners(

@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+#: Sums of exponentials up to this one stay below the infinity of float32.
+_LARGEST_LOGIT = 60.0
+
 
 def segment_sum(values: Tensor, index: Tensor, n_segments: int) -> Tensor:
     """Add up the rows that belong to the same segment.
@@ -76,3 +79,33 @@ def segment_softmax(logits: Tensor, index: Tensor, n_segments: int) -> Tensor:
     )
     weights = (logits - largest.index_select(0, index)).exp()
     return weights / segment_sum(weights, index, n_segments).index_select(0, index)
+
+
+def softplus_weights(logits: Tensor, index: Tensor, n_segments: int) -> Tensor:
+    """Weights whose shares of the segment's sum are the softmax of the softplus of the logits.
+
+    As exp(softplus(z)) = 1 + exp(z), one exponential is all it takes.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_columns, n_rows)
+        Logits, of any size.
+    index : Tensor of shape (n_rows,), int64
+        Segment of each row.
+    n_segments : int
+        Number of segments.
+
+    Returns
+    -------
+    Tensor of shape (n_columns, n_rows)
+        Positive weights, whose sum over a segment is a finite number.
+    """
+    # On a GPU nobody waits for the answer.
+    if not logits.is_cuda and (logits.detach() <= _LARGEST_LOGIT).all():
+        return logits.exp() + 1
+    # Divided by the largest weight of the segment, which cancels in the share.
+    largest = logits.new_zeros(len(logits), n_segments).scatter_reduce(
+        1, index.expand_as(logits), logits.detach(), "amax"
+    )
+    shift = largest.index_select(1, index)
+    return (logits - shift).exp() + (-shift).exp()

@@ -71,6 +71,31 @@ def make_batch(make_crystals):
 
 
 @pytest.fixture
+def symmetric_batch():
+    """Face-centered cubic crystals, conventional and primitive cells, with all 12 neighbors."""
+
+    def make(dtype=torch.float64):
+        made = []
+        # Quarters of the lattice constant, so that equal distances are equal to the last bit.
+        for edge, cell, sites in (
+            (4.0, np.eye(3), [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]),
+            (5.0, np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2, [[0, 0, 0]]),
+        ):
+            lattice, frac = edge * cell, np.array(sites)
+            edges = []
+            for target, source in itertools.product(range(len(frac)), repeat=2):
+                for shift in itertools.product((-1, 0, 1), repeat=3):
+                    length = np.linalg.norm((frac[source] + shift - frac[target]) @ lattice)
+                    if 0 < length < 0.8 * edge:
+                        edges.append((length, source, target, shift))
+            edges.sort(key=lambda e: (e[2], e[0]))
+            made.append((lattice, frac @ lattice, edges, np.arange(1, len(frac) + 1)))
+        return join(made, dtype)
+
+    return make
+
+
+@pytest.fixture
 def make_singles(make_crystals):
     """The crystals of `make_batch`, each as a batch of its own."""
 

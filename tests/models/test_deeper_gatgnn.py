@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ import torch.nn.functional as F
 from torch_geometric.nn import DiffGroupNorm as ReferenceGroupNorm
 from torch_geometric.utils import scatter, softmax
 
-from dssl_sklearn.models import DeeperGATGNN, pair_attention
+from dssl_sklearn.models import DeeperGATGNN, ends, workspace
 from dssl_sklearn.models.normalization import DiffGroupNorm, SmallBatchNorm
 
 
@@ -59,9 +60,11 @@ def plain_network(network, batch):
     return sites
 
 
-@pytest.fixture(params=["complete", "cut", "unpaired"])
-def batch(request, make_batch, random_batch):
-    """All, most or none of the edges have an edge back."""
+@pytest.fixture(params=["complete", "cut", "unpaired", "symmetric"])
+def batch(request, make_batch, random_batch, symmetric_batch):
+    """All, most or none of the edges have an edge back, or many are equally long."""
+    if request.param == "symmetric":
+        return symmetric_batch()
     if request.param == "unpaired":
         return random_batch()
     return make_batch(drop=0.0 if request.param == "complete" else 0.2)
@@ -70,8 +73,9 @@ def batch(request, make_batch, random_batch):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("edge_activation", ["leaky_relu", "identity"])
 def test_equals_plain_form(training, edge_activation, batch, fill_statistics, monkeypatch):
-    # Several blocks, one of which mutual and lone pairs share.
-    monkeypatch.setattr(pair_attention, "_BLOCK", 17)
+    # Several blocks, some of which cut the ends of a distance, and layers that are not kept.
+    monkeypatch.setattr(ends, "BLOCK", 17)
+    monkeypatch.setattr(workspace, "KEPT_LAYERS", 1)
     fast = DeeperGATGNN(width=9, n_layers=3, n_heads=3, n_basis=8, edge_activation=edge_activation)
     fast = fill_statistics(fast).double().train(training)
     for module in fast.modules():
@@ -101,6 +105,22 @@ def test_large_activations_neither_overflow_nor_saturate(make_batch):
     torch.testing.assert_close(network(batch), expected, rtol=1e-10, atol=1e-10)
     single = network.float()(make_batch(drop=0.0, dtype=torch.float32))
     torch.testing.assert_close(single.double(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_sites_without_edges(training, make_batch):
+    batch = make_batch((2, 1))
+    batch = replace(
+        batch,
+        edge_index=batch.edge_index[:, :0],
+        edge_shift=batch.edge_shift[:0],
+        edge_distance=batch.edge_distance[:0],
+    )
+    network = DeeperGATGNN(width=5, n_layers=2, n_heads=2, n_basis=6).double().train(training)
+    out = network(batch)
+    torch.testing.assert_close(out, plain_network(copy.deepcopy(network), batch))
+    out.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
 
 
 def test_frozen_weights_get_no_gradient_and_the_others_the_same(make_batch):

@@ -1,11 +1,17 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from dssl_sklearn.crystals.elements import element_features
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models import DistanceExpansion, MLPHead, SiteEncoder
-from dssl_sklearn.models.segments import segment_count, segment_softmax, segment_sum
+from dssl_sklearn.models.segments import (
+    segment_count,
+    segment_softmax,
+    segment_sum,
+    softplus_weights,
+)
 
 INDEX = torch.tensor([0, 0, 0, 2, 2, 3])
 
@@ -94,6 +100,23 @@ class TestSegments:
         total = segment_sum(values, torch.zeros(4096, dtype=torch.long), 1)
         assert total.dtype == torch.float32
         assert total.item() == 4096
+
+    @pytest.mark.parametrize("largest", [1.0, 90.0, 5000.0])
+    def test_softplus_weights_share_like_the_softmax_of_the_softplus(self, largest):
+        logits = torch.linspace(-1, 1, 2 * len(INDEX), dtype=torch.float64).view(2, -1) * largest
+        logits = logits.requires_grad_()
+        other = logits.detach().clone().requires_grad_()
+        weights = softplus_weights(logits, INDEX, 5).t()
+        share = weights / segment_sum(weights, INDEX, 5)[INDEX]
+        expected = segment_softmax(F.softplus(other).t(), INDEX, 5)
+        torch.testing.assert_close(share, expected, rtol=1e-10, atol=1e-10)
+        (share**2).sum().backward()
+        (expected**2).sum().backward()
+        torch.testing.assert_close(logits.grad, other.grad, rtol=1e-10, atol=1e-10)
+        single = softplus_weights(logits.detach().float(), INDEX, 5)
+        total = segment_sum(single.t(), INDEX, 5)[INDEX.unique()]
+        assert (total > 0).all()
+        assert total.isfinite().all()
 
     def test_softmax_with_gradient(self):
         logits = (50 * torch.randn(6, 3, dtype=torch.float64)).requires_grad_()

@@ -5,52 +5,51 @@ import torch
 from dssl_sklearn.models.pairs import pair_edges
 
 
-def edges_of(batch):
-    source, target = batch.edge_index.tolist()
-    shifts = batch.edge_shift.long().tolist()
-    return set(zip(source, target, map(tuple, shifts), strict=True))
+def members(pair):
+    """Edges of each pair."""
+    return [(pair == k).nonzero().flatten().tolist() for k in range(int(pair.max()) + 1)]
 
 
-def test_pairs_hold_every_edge_once(make_batch):
+def test_two_edges_of_a_pair_run_back_and_forth(make_batch):
     batch = make_batch()
-    pairs = pair_edges(batch)
-    forth = list(zip(pairs.second.tolist(), pairs.first.tolist(), strict=True))
-    back = [(first, second) for second, first in forth[: pairs.n_mutual]]
-    assert sorted(forth + back) == sorted(map(tuple, batch.edge_index.t().tolist()))
-    assert pairs.target.tolist() == [target for _, target in forth + back]
+    pair, _ = pair_edges(batch)
+    source, target = batch.edge_index
+    sizes = [len(edges) for edges in members(pair)]
+    assert set(sizes) == {1, 2}
+    for edges in members(pair):
+        if len(edges) == 2:
+            a, b = edges
+            assert (source[a], target[a]) == (target[b], source[b])
+            assert (batch.edge_shift[a] == -batch.edge_shift[b]).all()
 
 
-def test_edges_with_an_edge_back_are_mutual(make_batch):
+def test_every_edge_with_an_edge_back_has_a_partner(make_batch):
     batch = make_batch(drop=0.3)
-    known = edges_of(batch)
+    source, target = batch.edge_index.tolist()
+    shifts = map(tuple, batch.edge_shift.long().tolist())
+    known = set(zip(source, target, shifts, strict=True))
     n_with_partner = sum((t, s, tuple(-x for x in shift)) in known for s, t, shift in known)
+    pair, distance = pair_edges(batch)
     assert 0 < n_with_partner < len(known)
-    assert 2 * pair_edges(batch).n_mutual == n_with_partner
+    assert 2 * (len(pair) - len(distance)) == n_with_partner
 
 
 def test_complete_neighbor_lists_halve(make_batch):
     batch = make_batch(drop=0.0)
-    assert 2 * len(pair_edges(batch)) == batch.edge_index.shape[1]
+    assert 2 * len(pair_edges(batch)[1]) == batch.edge_index.shape[1]
 
 
 def test_distances_belong_to_their_pairs(make_batch):
     batch = make_batch()
-    pairs = pair_edges(batch)
-    lengths = {}
-    for (source, target), distance in zip(
-        batch.edge_index.t().tolist(), batch.edge_distance.tolist(), strict=True
-    ):
-        lengths.setdefault((target, source), []).append(distance)
-    for first, second, distance in zip(
-        pairs.first.tolist(), pairs.second.tolist(), pairs.distance.tolist(), strict=True
-    ):
-        assert any(abs(distance - length) < 1e-12 for length in lengths[first, second])
+    pair, distance = pair_edges(batch)
+    torch.testing.assert_close(distance[pair], batch.edge_distance, rtol=0, atol=1e-12)
 
 
 def test_edges_of_different_length_stay_apart(make_batch):
     batch = make_batch(drop=0.0)
     noise = torch.linspace(0, 0.5, len(batch.edge_distance))
-    assert pair_edges(replace(batch, edge_distance=batch.edge_distance + noise)).n_mutual == 0
+    pair, distance = pair_edges(replace(batch, edge_distance=batch.edge_distance + noise))
+    assert len(distance) == len(pair)
 
 
 def test_large_image_shifts_do_not_collide(make_batch):
@@ -64,12 +63,13 @@ def test_large_image_shifts_do_not_collide(make_batch):
         edge_shift=shift,
         edge_distance=torch.full((4,), 3.0, dtype=torch.float64),
     )
-    pairs = pair_edges(batch)
-    assert len(pairs) + pairs.n_mutual == 4
+    pair, _ = pair_edges(batch)
+    assert pair[0] != pair[1]
+    assert pair[0] != pair[3]
 
 
 def test_gradient_reaches_both_edges(make_batch):
     batch = make_batch(drop=0.0)
     distance = batch.edge_distance.clone().requires_grad_()
-    pair_edges(replace(batch, edge_distance=distance)).distance.sum().backward()
+    pair_edges(replace(batch, edge_distance=distance))[1].sum().backward()
     assert (distance.grad == 0.5).all()
