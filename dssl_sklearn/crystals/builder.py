@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 
-from dssl_sklearn.crystals.cache import GRAPH_CACHE, content_key
+from dssl_sklearn.crystals.cache import GRAPH_CACHE, Entry, content_keys
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.crystals.neighbors import build_graphs
-from dssl_sklearn.crystals.reading import UnusableCrystalError, read_crystal
+from dssl_sklearn.crystals.reading import UnusableCrystalError, read_crystal, unusable
+from dssl_sklearn.crystals.table import CrystalTable, GraphTable, Tabular
 from dssl_sklearn.exceptions import InvalidStructureError, IsolatedSiteWarning
 
-#: Crystals per task of a worker process and per part of a large data set.
-_CHUNK = 2048
+#: Crystals per task of a worker process, and per table of the cache.
+_CHUNK = 1024
 
 
 @dataclass
@@ -117,57 +119,95 @@ class GraphBuilder:
         self, items: Sequence[Any], start: int, *, as_dataset: bool, cache: bool
     ) -> _Part:
         part = _Part()
-        known: dict[int, tuple[CrystalGraph, bool]] = {}
-        fresh: dict[bytes | int, Crystal] = {}
-        rows: dict[bytes | int, list[int]] = {}
-        for index in range(start, min(start + _CHUNK, len(items))):
-            try:
-                item = self._read(items[index])
-            except UnusableCrystalError as error:
-                part.reasons[index] = str(error)
-                continue
-            if isinstance(item, CrystalGraph):
-                known[index] = (item, False)
-                continue
-            # Equal crystals are built once, where content is looked at.
-            key = content_key(item, self.cutoff, self.max_neighbors) if cache else index
-            if isinstance(key, bytes) and (cached := GRAPH_CACHE.get(key)) is not None:
-                known[index] = cached
-                continue
-            fresh[key] = item
-            rows.setdefault(key, []).append(index)
-        built = build_graphs(list(fresh.values()), self.cutoff, self.max_neighbors)
-        for key, (result, n_isolated) in zip(fresh, built, strict=True):
-            if isinstance(result, UnusableCrystalError):
-                part.reasons |= dict.fromkeys(rows[key], str(result))
-                continue
-            entry = (result, n_isolated > 0)
-            if isinstance(key, bytes):
-                entry = GRAPH_CACHE.put(key, result, isolated=n_isolated > 0)
-            known |= dict.fromkeys(rows[key], entry)
-        part.graphs = [known[index][0] for index in sorted(known)]
-        part.isolated = [index for index in sorted(known) if known[index][1]]
-        if as_dataset and part.graphs:
-            part.dataset = GraphDataset.from_graphs(part.graphs)
-            part.graphs = []
+        places = range(start, min(start + _CHUNK, len(items)))
+        ready, crystals, of_crystal = self._read(items, places, part.reasons)
+        entries = self._entries(crystals, of_crystal, part.reasons, cache=cache)
+        part.isolated = [i for i, (table, row) in sorted(entries.items()) if table.n_isolated[row]]
+        if not as_dataset:
+            graphs = ready | {index: table.graph(row) for index, (table, row) in entries.items()}
+            part.graphs = [graphs[index] for index in sorted(graphs)]
+            return part
+        if ready:
+            table = GraphTable.of(list(ready.values()))
+            entries |= {index: (table, row) for row, index in enumerate(ready)}
+        if entries:
+            table = GraphTable.gather([entries[index] for index in sorted(entries)])
+            part.dataset = table.dataset()
         return part
 
-    def _read(self, item: Any) -> Crystal | CrystalGraph:  # noqa: ANN401
-        """Read a crystal, or check that a ready graph is of these settings."""
-        if not isinstance(item, CrystalGraph):
-            return read_crystal(item, self.site_properties)
-        if not self._fits(item):
+    def _read(
+        self, items: Sequence[Any], places: range, reasons: dict[int, str]
+    ) -> tuple[dict[int, CrystalGraph], CrystalTable, list[int]]:
+        """Ready graphs by place, a table of the checked crystals, and the place of each of those.
+
+        Reasons against items are added to `reasons`.
+        """
+        ready: dict[int, CrystalGraph] = {}
+        if isinstance(items, Tabular):
+            of_crystal = list(places)
+            table = items.crystal_table(places.start, places.stop).with_properties(
+                self.site_properties
+            )
+        else:
+            of_crystal, crystals = [], []
+            for index in places:
+                item = items[index]
+                try:
+                    if isinstance(item, CrystalGraph):
+                        self._check(item)
+                        ready[index] = item
+                        continue
+                    crystals.append(read_crystal(item, self.site_properties))
+                    of_crystal.append(index)
+                except UnusableCrystalError as error:
+                    reasons[index] = str(error)
+            table = CrystalTable.of(crystals)
+        if wrong := unusable(table):
+            reasons |= {of_crystal[row]: reason for row, reason in wrong.items()}
+            usable = [row for row in range(len(table)) if row not in wrong]
+            table = table.take(np.array(usable, dtype=np.int64))
+            of_crystal = [of_crystal[row] for row in usable]
+        return ready, table, of_crystal
+
+    def _entries(
+        self, crystals: CrystalTable, places: list[int], reasons: dict[int, str], *, cache: bool
+    ) -> dict[int, Entry]:
+        """Graphs of checked crystals by place; reasons against crystals are added to `reasons`."""
+        # Equal crystals are built once, where content is looked at.
+        keys: Sequence[Any] = places
+        known: dict[Any, Entry] = {}
+        if cache:
+            keys = content_keys(crystals, self.cutoff, self.max_neighbors)
+            known = GRAPH_CACHE.get(keys)
+        rows = {key: row for row, key in enumerate(keys) if key not in known}
+        if rows:
+            fresh = crystals.take(np.array(list(rows.values()), dtype=np.int64))
+            built, errors = build_graphs(fresh, self.cutoff, self.max_neighbors)
+            of_row = list(rows)
+            if errors:
+                wrong = {of_row[row]: reason for row, reason in errors.items()}
+                reasons |= {p: wrong[k] for p, k in zip(places, keys, strict=True) if k in wrong}
+                of_row = [key for key in of_row if key not in wrong]
+                usable = [row for row in range(len(built)) if row not in errors]
+                built = built.take(np.array(usable, dtype=np.int64))
+            if cache:
+                GRAPH_CACHE.put(of_row, built)
+            known |= {key: (built, row) for row, key in enumerate(of_row)}
+        return {p: known[k] for p, k in zip(places, keys, strict=True) if k in known}
+
+    def _check(self, graph: CrystalGraph) -> None:
+        """Refuse a ready graph of other settings."""
+        if not self._fits(graph):
             raise UnusableCrystalError(
-                f"a graph built with cutoff={item.cutoff} and max_neighbors="
-                f"{item.max_neighbors}, expected {self.cutoff} and {self.max_neighbors}; "
+                f"a graph built with cutoff={graph.cutoff} and max_neighbors="
+                f"{graph.max_neighbors}, expected {self.cutoff} and {self.max_neighbors}; "
                 "give StructureToGraph and the estimator the same values"
             )
-        if missing := self._missing(item.crystal):
+        if missing := self._missing(graph.crystal):
             raise UnusableCrystalError(
                 f"a graph without the site properties {missing}; give StructureToGraph "
                 f"site_properties={list(self.site_properties)}"
             )
-        return item
 
 
 def _build_slice(builder: GraphBuilder, items: Sequence[Any], *, as_dataset: bool) -> _Part:

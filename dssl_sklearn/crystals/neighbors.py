@@ -1,30 +1,33 @@
-"""Periodic neighbor search: whole shells of the nearest neighbors, all images included."""
+"""Periodic neighbor graphs: whole shells of the nearest neighbors, all images included."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dssl_sklearn.crystals.edges import Edges, SortedEdges
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
+from dssl_sklearn.crystals.ragged import pointer
 from dssl_sklearn.crystals.reading import UnusableCrystalError
+from dssl_sklearn.crystals.search import LARGE_CELL, Cells, find_pairs
+from dssl_sklearn.crystals.table import CrystalTable, GraphTable
 
 #: Neighbors whose distances differ by less than this (angstrom) belong to one shell.
 SHELL_TOLERANCE = 1e-3
 #: Two sites closer than this (angstrom) count as being on one place.
 MIN_DISTANCE = 0.1
-#: A cell whose volume is below this share of the product of its edges is reduced before the search.
-_SKEWED_CELL = 0.1
+#: First search radius over that of the sphere that holds the wanted neighbors at mean density.
+_FIRST_RADIUS = 1.22
 #: Factor by which the search radius grows for sites that still lack neighbors.
 _GROWTH = 1.3
-#: The library bins space into cubes of the radius; an almost empty cell must not ask for more.
-_MAX_BINS = 1e5
+#: Pairs of sites that are searched at once, so that the arrays of a block stay in the cache.
+_PAIRS_PER_BLOCK = 12_000
 
-#: Center, neighbor, image and distance of pairs of sites.
-_Edges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+_Floats = NDArray[np.float64]
+_Integers = NDArray[np.int64]
 
 
 def build_graph(crystal: Crystal, cutoff: float, max_neighbors: int) -> tuple[CrystalGraph, int]:
@@ -42,16 +45,16 @@ def build_graph(crystal: Crystal, cutoff: float, max_neighbors: int) -> tuple[Cr
     UnusableCrystalError
         If two atoms are on one place.
     """
-    ((result, n_isolated),) = build_graphs([crystal], cutoff, max_neighbors)
-    if isinstance(result, UnusableCrystalError):
-        raise result
-    return result, n_isolated
+    table, errors = build_graphs(CrystalTable.of([crystal]), cutoff, max_neighbors)
+    if errors:
+        raise UnusableCrystalError(errors[0])
+    return table.graph(0), int(table.n_isolated[0])
 
 
 def build_graphs(
-    crystals: Sequence[Crystal], cutoff: float, max_neighbors: int
-) -> list[tuple[CrystalGraph | UnusableCrystalError, int]]:
-    """Build the periodic neighbor multigraphs of some crystals, all steps but the search at once.
+    crystals: CrystalTable, cutoff: float, max_neighbors: int
+) -> tuple[GraphTable, dict[int, str]]:
+    """Build the periodic neighbor multigraphs of some crystals, all steps for many at once.
 
     Every site is linked to its `max_neighbors` nearest neighbors within `cutoff`. The last shell
     is never cut: sorted by distance, neighbors go on being taken until the gap to the next one
@@ -62,8 +65,8 @@ def build_graphs(
 
     Parameters
     ----------
-    crystals : sequence of Crystal
-        Checked crystals, some thousand at most.
+    crystals : CrystalTable
+        Checked crystals, at least one.
     cutoff : float
         Largest edge length in angstrom.
     max_neighbors : int
@@ -71,218 +74,149 @@ def build_graphs(
 
     Returns
     -------
-    list of (CrystalGraph, int)
-        For each crystal the graph, edges sorted by target, then by distance, and its number of
-        isolated sites. Where two atoms are on one place, the error that says so instead of a graph.
+    GraphTable
+        Edges sorted by target, then by distance; none for a crystal that cannot be used.
+    dict of int to str
+        Why some crystals cannot be used: two atoms are on one place.
     """
-    if not crystals:
-        return []
-    cells = _Cells.of(crystals)
-    (target, source, shift, distance), isolated, errors = _nearest_shells(
-        cells, cutoff, max_neighbors
+    blocks: list[_Block] = []
+    errors: dict[int, str] = {}
+    for start, stop in _blocks(crystals.n_sites):
+        part = crystals.part(start, stop)
+        block, wrong = _nearest_shells(part, cutoff, max_neighbors)
+        blocks.append(block)
+        errors |= {start + index: reason for index, reason in wrong.items()}
+    return (
+        GraphTable(
+            crystals,
+            pointer(np.concatenate([block.n_edges for block in blocks])),
+            np.concatenate([block.source for block in blocks]),
+            np.concatenate([block.target for block in blocks]),
+            np.concatenate([block.shift for block in blocks]),
+            np.concatenate([block.distance for block in blocks]),
+            np.concatenate([block.n_isolated for block in blocks]),
+            cutoff,
+            max_neighbors,
+        ),
+        errors,
     )
-    shift += (cells.wrap[target] - cells.wrap[source]).astype(np.int64)
-    first_site = cells.ptr[:-1]
-    edge_ptr = np.searchsorted(target, cells.ptr)
-    offset = np.repeat(first_site, np.diff(edge_ptr))
-    source32, target32 = (source - offset).astype(np.int32), (target - offset).astype(np.int32)
-    distance32 = distance.astype(np.float32)
-    n_isolated = np.add.reduceat(isolated.astype(np.int64), first_site)
-    results: list[tuple[CrystalGraph | UnusableCrystalError, int]] = []
-    for index, crystal in enumerate(crystals):
-        if index in errors:
-            results.append((errors[index], 0))
-            continue
-        edges = slice(edge_ptr[index], edge_ptr[index + 1])
-        transform = cells.transforms.get(index)
-        of_crystal = shift[edges] if transform is None else shift[edges] @ transform
-        graph = CrystalGraph(
-            crystal=crystal,
-            source=source32[edges],
-            target=target32[edges],
-            shift=of_crystal.astype(np.int32),
-            distance=distance32[edges],
-            cutoff=cutoff,
-            max_neighbors=max_neighbors,
-        )
-        results.append((graph, int(n_isolated[index])))
-    return results
+
+
+def _blocks(n_sites: _Integers) -> list[tuple[int, int]]:
+    """First and last crystals of runs that are of about equal work."""
+    small = n_sites <= LARGE_CELL
+    work = np.cumsum(np.where(small, n_sites * (n_sites + 1) // 2, LARGE_CELL * n_sites))
+    ends = np.flatnonzero(np.diff(work // _PAIRS_PER_BLOCK)) + 1
+    bounds = [0, *ends.tolist(), len(n_sites)]
+    return list(pairwise(bounds))
 
 
 @dataclass(frozen=True, eq=False)
-class _Cells:
-    """Crystals as the search wants them: sites of all in one array, in compact cells.
+class _Block:
+    """Graphs of some crystals: fields as of `GraphTable`."""
 
-    An oblique cell has a huge number of images within reach, so it is reduced; what was wrapped
-    and transformed is kept, to carry the image shifts back to the coordinates as given.
-    """
-
-    positions: NDArray[np.float64]
-    lattice: NDArray[np.float64]
-    ptr: NDArray[np.int64]
-    crystal_of_site: NDArray[np.int64]
-    volume: NDArray[np.float64]
-    wrap: NDArray[np.float64]
-    transforms: dict[int, NDArray[np.int64]]
-
-    @classmethod
-    def of(cls, crystals: Sequence[Crystal]) -> _Cells:
-        # The search wants C order; a strained Structure, say, has Fortran order.
-        lattice = np.ascontiguousarray(np.stack([crystal.lattice for crystal in crystals]))
-        n_sites = np.array([len(crystal) for crystal in crystals])
-        ptr = np.concatenate(([0], np.cumsum(n_sites)))
-        frac = np.concatenate([crystal.frac_coords for crystal in crystals])
-        volume = np.abs(np.linalg.det(lattice))
-        skewed = volume < _SKEWED_CELL * np.linalg.norm(lattice, axis=2).prod(axis=1)
-        transforms = {}
-        for index in np.flatnonzero(skewed).tolist():
-            transforms[index] = transform = _reduction(lattice[index])
-            lattice[index] = transform @ lattice[index]
-            sites = slice(ptr[index], ptr[index + 1])
-            frac[sites] = frac[sites] @ np.linalg.inv(transform)
-        wrap = np.floor(frac)
-        crystal_of_site = np.repeat(np.arange(len(crystals)), n_sites)
-        positions = np.einsum("ni,nij->nj", frac - wrap, lattice[crystal_of_site], order="C")
-        return cls(positions, lattice, ptr, crystal_of_site, volume, wrap, transforms)
-
-
-def _reduction(lattice: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Integer matrix that makes a compact cell of an oblique one: ``matrix @ lattice``."""
-    from pymatgen.core import Lattice
-
-    reduced = Lattice(lattice).get_lll_reduced_lattice().matrix
-    return np.rint(reduced @ np.linalg.inv(lattice)).astype(np.int64)
+    n_edges: _Integers
+    source: NDArray[np.int32]
+    target: NDArray[np.int32]
+    shift: NDArray[np.int32]
+    distance: NDArray[np.float32]
+    n_isolated: _Integers
 
 
 def _nearest_shells(
-    cells: _Cells, cutoff: float, max_neighbors: int
-) -> tuple[_Edges, NDArray[np.bool_], dict[int, UnusableCrystalError]]:
+    crystals: CrystalTable, cutoff: float, max_neighbors: int
+) -> tuple[_Block, dict[int, str]]:
     """Whole shells of nearest neighbors of every site, with search radii that adapt.
 
     A radius is large enough for a site once it has shown `max_neighbors` neighbors, or all within
     the cutoff, and the gap behind the last shell; only sites that still lack some are searched
     again with a larger one.
     """
-    of_site = cells.crystal_of_site
+    cells = Cells.of(crystals)
+    of_site = np.repeat(np.arange(len(crystals)), crystals.n_sites)
     reach = np.full(len(of_site), cutoff + SHELL_TOLERANCE)
-    # Radius of the sphere that holds max_neighbors + 1 atoms at the mean density, a little larger.
-    per_site = cells.volume / np.diff(cells.ptr)
-    radius = 1.15 * (3 * (max_neighbors + 1) * per_site / (4 * np.pi)) ** (1 / 3)
+    per_site = cells.volume / crystals.n_sites
+    radius = _FIRST_RADIUS * (3 * (max_neighbors + 1) * per_site / (4 * np.pi)) ** (1 / 3)
     # A gap can only be seen within the radius searched, hence more than the tolerance behind reach.
     limit = np.full(len(radius), cutoff + 3 * SHELL_TOLERANCE)
     pending = np.ones(len(of_site), dtype=bool)
     isolated = np.zeros(len(of_site), dtype=bool)
-    found: list[_Edges] = []
-    errors: dict[int, UnusableCrystalError] = {}
+    found: list[Edges] = []
+    errors: dict[int, str] = {}
     while pending.any():
         radius = np.minimum(radius, limit)
-        edges = _search(cells, pending, radius)
-        errors |= _overlaps(cells, edges)
+        pairs = find_pairs(cells, radius, pending)
+        edges = SortedEdges.of(pairs, pending)
+        errors |= _overlaps(edges, of_site, crystals.ptr)
         pending &= ~np.isin(of_site, list(errors))
-        edges, complete = _trim(edges, reach, radius[of_site], max_neighbors)
+        n_kept, complete = _shells(edges, reach, radius[of_site], max_neighbors)
         # Left at the limit are isolated sites, now without a cutoff, and shells that run across it.
         at_limit = radius >= limit
-        has_neighbor = np.bincount(edges[0], minlength=len(of_site)) > 0
-        alone = pending & at_limit[of_site] & ~has_neighbor
+        alone = pending & at_limit[of_site] & (n_kept == 0)
         isolated |= alone
         reach[alone] = np.inf
         limit[at_limit] = np.inf
-        done = pending & complete
-        found.append(_take(edges, done[edges[0]]))
+        found.append(edges.first(np.where(pending & complete, n_kept, 0)))
         pending &= ~complete
         radius = radius * _GROWTH
-    edges = _merge(found)
-    return edges, isolated, errors
+    return _block(Edges.join(found), cells, crystals.ptr, isolated), errors
 
 
-def _search(cells: _Cells, pending: NDArray[np.bool_], radius: NDArray[np.float64]) -> _Edges:
-    """Pairs within the radius of the pending sites, by center, then distance."""
-    from pymatgen.optimization.neighbors import find_points_in_spheres
-
-    pbc = np.ones(3, dtype=np.int64)
-    min_radius = np.maximum(1.0, (cells.volume / _MAX_BINS) ** (1 / 3))
-    parts: list[tuple[NDArray[Any], ...]] = []
-    first_sites = cells.ptr[:-1]
-    n_pending = np.add.reduceat(pending.astype(np.int64), first_sites)
-    for index in np.flatnonzero(n_pending).tolist():
-        first, last = cells.ptr[index], cells.ptr[index + 1]
-        positions = cells.positions[first:last]
-        centers = None
-        if n_pending[index] < last - first:
-            centers = np.flatnonzero(pending[first:last])
-        center, neighbor, image, distance = find_points_in_spheres(
-            all_coords=positions,
-            center_coords=positions if centers is None else positions[centers],
-            r=float(radius[index]),
-            pbc=pbc,
-            lattice=cells.lattice[index],
-            tol=1e-8,
-            min_r=float(min_radius[index]),
-        )
-        if centers is not None:
-            center = centers[center]
-        parts.append((center + first, neighbor + first, image, distance))
-    center, neighbor, image, distance = (np.concatenate(p) for p in zip(*parts, strict=True))
-    # Stable, so that the order of equally distant neighbors depends on their crystal alone.
-    order = np.lexsort((distance, center))
-    itself = (center == neighbor) & ~image.any(axis=1)
-    order = order[~itself[order]]
-    return center[order], neighbor[order], image[order].astype(np.int64), distance[order]
-
-
-def _overlaps(cells: _Cells, edges: _Edges) -> dict[int, UnusableCrystalError]:
-    """Crystals with two atoms on one place, and the error that says so."""
-    center, neighbor, _, distance = edges
-    close = np.flatnonzero(distance < MIN_DISTANCE)
-    close = close[np.argsort(distance[close], kind="stable")]
-    errors: dict[int, UnusableCrystalError] = {}
+def _overlaps(edges: SortedEdges, of_site: _Integers, ptr: _Integers) -> dict[int, str]:
+    """Crystals with two atoms on one place, and what is to be said about them."""
+    if not (edges.distance < MIN_DISTANCE).any():
+        return {}
+    nearest = edges.first(np.minimum(np.diff(edges.ptr), 1))
+    close = np.flatnonzero(nearest.distance < MIN_DISTANCE)
+    close = close[np.argsort(nearest.distance[close], kind="stable")]
+    errors: dict[int, str] = {}
     for k in close.tolist():
-        index = int(cells.crystal_of_site[center[k]])
-        first = int(cells.ptr[index])
-        a, b = sorted((int(center[k]) - first, int(neighbor[k]) - first))
+        center, distance = int(nearest.center[k]), nearest.distance[k]
+        index = int(of_site[center])
+        first = int(ptr[index])
+        a, b = sorted((center - first, int(nearest.neighbor[k]) - first))
         pair = f"sites {a} and {b}" if a != b else f"site {a} and its periodic image"
         message = (
-            f"two atoms on one place: {pair} are {distance[k]:.3g} angstrom apart "
+            f"two atoms on one place: {pair} are {distance:.3g} angstrom apart "
             f"(at least {MIN_DISTANCE} needed); merge duplicated sites"
         )
-        errors.setdefault(index, UnusableCrystalError(message))
+        errors.setdefault(index, message)
     return errors
 
 
-def _trim(
-    edges: _Edges, reach: NDArray[np.float64], radius: NDArray[np.float64], max_neighbors: int
-) -> tuple[_Edges, NDArray[np.bool_]]:
-    """Keep the nearest whole shells of each center and tell which centers are complete."""
-    center, _, _, distance = edges
-    n_sites = len(reach)
-    n_found = np.bincount(center, minlength=n_sites)
-    start = np.cumsum(n_found) - n_found
-    rank = np.arange(len(center)) - start[center]
-    n_near = np.bincount(center[distance <= reach[center]], minlength=n_sites)
-    wanted = np.minimum(n_near, max_neighbors)
-    # A shell ends where the next neighbor is a gap away; only gaps behind the wanted ones count.
-    gap = rank == 0
-    gap[1:] |= np.diff(distance) >= SHELL_TOLERANCE
-    ended = np.cumsum(gap & (rank >= wanted[center]))
-    before = np.concatenate(([0], ended))[start]  # gaps counted for the centers before
-    keep = ended == before[center]
-    n_kept = np.bincount(center[keep], minlength=n_sites)
-    last = np.where(n_kept > 0, start + n_kept - 1, 0)
-    farthest = distance[last] if len(distance) else np.zeros(n_sites)
+def _shells(
+    edges: SortedEdges, reach: _Floats, radius: _Floats, max_neighbors: int
+) -> tuple[_Integers, NDArray[np.bool_]]:
+    """How many edges of each center are in its whole shells, and whether these are all."""
+    distance, start, end = edges.distance, edges.ptr[:-1], edges.ptr[1:]
+    near = pointer(distance <= np.repeat(reach, end - start))
+    wanted = np.minimum(near[end] - near[start], max_neighbors)
+    # A shell ends where the next neighbor is a gap away, or where the center has no more.
+    is_end = np.zeros(len(distance) + 1, dtype=bool)
+    is_end[1:-1] = np.diff(distance) >= SHELL_TOLERANCE
+    is_end[end] = True
+    ends = np.flatnonzero(is_end)
+    shell_end = ends[np.searchsorted(ends, start + wanted)]
+    n_kept = np.where(wanted > 0, shell_end - start, 0)
+    farthest = np.concatenate((distance, [0.0]))[start + np.maximum(n_kept - 1, 0)]
     enough = (n_kept >= max_neighbors) | ((n_kept > 0) & (radius >= reach))
-    complete = enough & (farthest + SHELL_TOLERANCE <= radius)
-    return _take(edges, keep), complete
+    return n_kept, enough & (farthest + SHELL_TOLERANCE <= radius)
 
 
-def _take(edges: _Edges, rows: NDArray[Any]) -> _Edges:
-    center, neighbor, image, distance = edges
-    return center[rows], neighbor[rows], image[rows], distance[rows]
-
-
-def _merge(found: list[_Edges]) -> _Edges:
-    """Join the edges of several rounds; those of one center are of one round, in order."""
-    center, neighbor, image, distance = (
-        np.concatenate(parts) for parts in zip(*found, strict=True)
+def _block(edges: Edges, cells: Cells, ptr: _Integers, isolated: NDArray[np.bool_]) -> _Block:
+    """Edges counted within their crystals, with image shifts in the lattice vectors as given."""
+    edge_ptr = np.searchsorted(edges.center, ptr)
+    n_edges = np.diff(edge_ptr)
+    first_site = np.repeat(ptr[:-1], n_edges)
+    shift = edges.shift
+    for index, transform in cells.transforms.items():
+        of_crystal = slice(edge_ptr[index], edge_ptr[index + 1])
+        shift[of_crystal] = shift[of_crystal] @ transform
+    return _Block(
+        n_edges,
+        (edges.neighbor - first_site).astype(np.int32),
+        (edges.center - first_site).astype(np.int32),
+        shift,
+        edges.distance.astype(np.float32),
+        np.add.reduceat(isolated.astype(np.int64), ptr[:-1]),
     )
-    edges = (center, neighbor, image, distance)
-    return edges if len(found) == 1 else _take(edges, np.argsort(center, kind="stable"))

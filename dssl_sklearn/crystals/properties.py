@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,9 +62,9 @@ def one_row(properties: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[
 
 
 def joined(
-    parts: Sequence[Mapping[str, NDArray[np.floating]]],
-) -> dict[str, NDArray[np.float32]]:
-    """Join the quantities that all parts have, as float32.
+    parts: Sequence[Mapping[str, NDArray[np.floating]]], dtype: type = np.float32
+) -> dict[str, NDArray[Any]]:
+    """Join the quantities that all parts have, as numbers of type `dtype`.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def joined(
         If a quantity is a number in one part and a vector, or a vector of another length, in
         another one.
     """
-    result = {}
+    result: dict[str, NDArray[Any]] = {}
     for name in parts[0]:
         arrays = [part[name] for part in parts if name in part]
         if len(arrays) < len(parts):
@@ -83,5 +83,5 @@ def joined(
                 f"property {name!r} has rows of different shapes {widths}; give it the same one in "
                 "all crystals"
             )
-        result[name] = np.concatenate(arrays).astype(np.float32, copy=False)
+        result[name] = np.concatenate(arrays).astype(dtype, copy=False)
     return result

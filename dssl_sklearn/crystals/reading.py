@@ -1,18 +1,20 @@
-"""One crystal of any accepted kind, read into checked arrays."""
+"""Crystals of any accepted kind, read into arrays, and what makes them unusable."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.graph import Crystal
+from dssl_sklearn.crystals.table import CrystalTable
 
 #: Volume of the cell over the product of its edge lengths below which the cell counts as flat.
 _FLAT_CELL = 1e-6
@@ -30,38 +32,116 @@ class UnusableCrystalError(ValueError):
     """One crystal cannot be used; the message says why (internal, collected by the door)."""
 
 
-def read_crystal(item: Any, site_properties: Iterable[str] = ()) -> Crystal:  # noqa: ANN401
-    """Read one crystal of any accepted kind into checked arrays.
+def read_crystal(item: Any, site_properties: tuple[str, ...] = ()) -> Crystal:  # noqa: ANN401
+    """Read one crystal of any accepted kind into arrays that fit each other.
 
     Parameters
     ----------
     item : Structure, ASE Atoms, dict, path or Crystal
         One crystal. Oxidation states are dropped and deuterium and tritium count as hydrogen.
-    site_properties : iterable of str, default=()
+    site_properties : tuple of str, default=()
         Per-site quantities to keep; sites without them get NaN.
 
     Returns
     -------
     Crystal
-        Ordered crystal with finite coordinates and a cell of non-zero volume.
+        Ordered crystal with at least one site. Its values are still to be checked, many crystals
+        at once, by `unusable`; its arrays may be those of the item.
 
     Raises
     ------
     UnusableCrystalError
         With the reason, if the crystal cannot be used.
     """
-    wanted = tuple(site_properties)
-    if isinstance(item, Crystal):
-        return _checked(_from_crystal(item, wanted))
-    if isinstance(item, str | os.PathLike):
-        return _checked(_from_structure(_load_file(item), wanted))
-    if isinstance(item, Mapping):
-        return _checked(_from_structure(_load_dict(item), wanted))
-    if hasattr(type(item), "get_atomic_numbers"):
-        return _checked(_from_ase(item, wanted))
-    if hasattr(type(item), "cart_coords"):
-        return _checked(_from_structure(item, wanted))
-    raise UnusableCrystalError(f"not a structure: found {type(item).__name__}, expected {ACCEPTED}")
+    read = _reader_of(type(item))  # type: ignore[arg-type]  # a class that mypy takes as unhashable
+    crystal = read(item, site_properties)
+    n_sites = len(crystal.numbers)
+    if n_sites == 0:
+        raise UnusableCrystalError("empty: it has no sites")
+    if crystal.frac_coords.shape != (n_sites, 3) or crystal.lattice.shape != (3, 3):
+        if reason := _wrong_number(crystal.numbers):
+            raise UnusableCrystalError(reason)
+        raise UnusableCrystalError(
+            f"coordinates of shape {crystal.frac_coords.shape} and lattice of shape "
+            f"{crystal.lattice.shape} do not fit {n_sites} sites"
+        )
+    return crystal
+
+
+def unusable(crystals: CrystalTable) -> dict[int, str]:
+    """Say which crystals of a table have values that no crystal can have, and which ones.
+
+    Parameters
+    ----------
+    crystals : CrystalTable
+        Crystals as `read_crystal` returns them.
+
+    Returns
+    -------
+    dict of int to str
+        Rows of the unusable crystals, each with the first reason found.
+    """
+    numbers, frac_coords, ptr = crystals.numbers, crystals.frac_coords, crystals.ptr
+    reasons: dict[int, str] = {}
+    wrong = (numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)
+    for row, _ in _first_sites(wrong, ptr):
+        reasons[row] = _wrong_number(numbers[ptr[row] : ptr[row + 1]])
+    finite = np.asarray(np.isfinite(frac_coords).all(axis=1))
+    for row, site in _first_sites(~finite, ptr):
+        reasons.setdefault(row, f"site {site} has NaN or infinite coordinates")
+    far = (np.abs(frac_coords) > _FARTHEST_CELL).any(axis=1)
+    for row, _ in _first_sites(np.asarray(far), ptr):
+        reasons.setdefault(row, "coordinates are over a million cells away; wrap them into one")
+    for row, reason in _wrong_cells(crystals.lattice).items():
+        reasons.setdefault(row, reason)
+    return reasons
+
+
+def _wrong_number(numbers: NDArray[np.int64]) -> str:
+    """What is wrong with the atomic numbers of a crystal, empty if nothing is."""
+    bad = np.flatnonzero((numbers < 1) | (numbers > MAX_ATOMIC_NUMBER))
+    if not len(bad):
+        return ""
+    return f"site {bad[0]} has atomic number {numbers[bad[0]]}, expected 1 (H) to 103 (Lr)"
+
+
+def _first_sites(wrong: NDArray[np.bool_], ptr: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Crystals that have a wrong site, each with the first one, counted within the crystal."""
+    sites = np.flatnonzero(wrong)
+    rows, first = np.unique(np.searchsorted(ptr, sites, side="right") - 1, return_index=True)
+    return zip(rows.tolist(), (sites[first] - ptr[rows]).tolist(), strict=True)
+
+
+def _wrong_cells(lattice: NDArray[np.float64]) -> dict[int, str]:
+    """Which of some cells cannot be used, and why; lattice of shape (n_cells, 3, 3)."""
+    finite = np.isfinite(lattice).all(axis=(1, 2))
+    reasons = dict.fromkeys(
+        np.flatnonzero(~finite).tolist(), "the lattice has NaN or infinite entries"
+    )
+    edges = np.linalg.norm(lattice, axis=2)
+    with np.errstate(invalid="ignore"):
+        volume = np.abs(np.linalg.det(lattice))
+        flat = finite & ~(volume > _FLAT_CELL * edges.prod(axis=1))
+    for row in np.flatnonzero(flat).tolist():
+        shown = lattice[row].round(6).tolist()
+        reasons[row] = f"the cell has zero volume (lattice {shown})"
+    return reasons
+
+
+@lru_cache(maxsize=64)
+def _reader_of(kind: type) -> Callable[[Any, tuple[str, ...]], Crystal]:
+    """How items of a type are read; asked once for each type, since the questions are slow."""
+    if issubclass(kind, Crystal):
+        return _from_crystal
+    if issubclass(kind, str | os.PathLike):
+        return lambda item, wanted: _from_structure(_load_file(item), wanted)
+    if issubclass(kind, Mapping):
+        return lambda item, wanted: _from_structure(_load_dict(item), wanted)
+    if hasattr(kind, "get_atomic_numbers"):
+        return _from_ase
+    if hasattr(kind, "cart_coords"):
+        return _from_structure
+    raise UnusableCrystalError(f"not a structure: found {kind.__name__}, expected {ACCEPTED}")
 
 
 def _load_file(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
@@ -92,11 +172,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _from_crystal(crystal: Crystal, wanted: tuple[str, ...]) -> Crystal:
-    """Copy, so that the graph does not change with the caller's arrays."""
     return Crystal(
-        np.array(crystal.numbers, dtype=np.int64),
-        np.array(crystal.frac_coords, dtype=np.float64),
-        np.array(crystal.lattice, dtype=np.float64),
+        np.asarray(crystal.numbers, dtype=np.int64),
+        np.asarray(crystal.frac_coords, dtype=np.float64),
+        np.asarray(crystal.lattice, dtype=np.float64),
         _site_properties(crystal.site_properties.get, wanted, len(crystal)),
     )
 
@@ -107,7 +186,8 @@ def _from_ase(atoms: Any, wanted: tuple[str, ...]) -> Crystal:  # noqa: ANN401
     # that its cell describes; atoms without any periodicity are a molecule.
     if not np.any(atoms.pbc) or not lattice.any():
         raise UnusableCrystalError("a molecule without a lattice; a periodic cell is needed")
-    _check_cell(lattice)
+    if wrong := _wrong_cells(lattice[None]):
+        raise UnusableCrystalError(wrong[0])
     with np.errstate(invalid="ignore"):  # infinite positions are reported later
         frac_coords = np.asarray(atoms.positions, dtype=np.float64) @ np.linalg.inv(lattice)
     return Crystal(
@@ -121,27 +201,54 @@ def _from_ase(atoms: Any, wanted: tuple[str, ...]) -> Crystal:  # noqa: ANN401
 def _from_structure(structure: Any, wanted: tuple[str, ...]) -> Crystal:  # noqa: ANN401
     if not hasattr(structure, "lattice") or not any(structure.lattice.pbc):
         raise UnusableCrystalError("a molecule without a lattice; a periodic Structure is needed")
-    if len(structure) == 0:
-        raise UnusableCrystalError("empty: it has no sites")
-    numbers = np.array(
-        [_atomic_number(site.species, index) for index, site in enumerate(structure.sites)],
-        dtype=np.int64,
-    )
     sites = structure.sites
+    if not sites:
+        raise UnusableCrystalError("empty: it has no sites")
     return Crystal(
-        numbers,
-        np.array(structure.frac_coords, dtype=np.float64),
-        np.array(structure.lattice.matrix, dtype=np.float64),
+        np.array(_atomic_numbers([site.species for site in sites])),
+        np.array([site.frac_coords for site in sites], dtype=np.float64),
+        structure.lattice.matrix,
         _site_properties(lambda name: [s.properties.get(name) for s in sites], wanted, len(sites)),
     )
 
 
-def _atomic_number(species: Any, index: int) -> int:  # noqa: ANN401
-    elements = tuple(species)
-    number = _number_of(elements, round(species.num_atoms, 3))
-    if number:
-        return number
-    for specie in elements:
+#: Contents of sites by identity, with their atomic number; kept here, they stay who they are.
+_KNOWN: dict[int, tuple[object, int]] = {}
+_MOST_KNOWN = 4096
+
+
+def _atomic_numbers(of_sites: Sequence[Any]) -> list[int]:
+    """Atomic numbers of what is on some sites; sites often share one object, then asked once."""
+    try:
+        return [_KNOWN[id(species)][1] for species in of_sites]
+    except KeyError:
+        known = {id(species): (species, _atomic_number(species)) for species in of_sites}
+    if not all(number for _, number in known.values()):
+        _refuse(of_sites)
+    if len(_KNOWN) > _MOST_KNOWN:
+        _KNOWN.clear()
+    _KNOWN.update(known)
+    return [known[id(species)][1] for species in of_sites]
+
+
+def _atomic_number(species: Any) -> int:  # noqa: ANN401
+    """Atomic number of what is on a site, 0 if that is not one element."""
+    contents = species.items()
+    if len(contents) == 1:
+        ((specie, amount),) = contents
+        # The plain case without hashing the specie, which would cost more than all else here.
+        # Elements are members of an enumeration, species with an oxidation state are not.
+        is_element = isinstance(specie, Enum)
+        number: int = specie.Z if is_element and amount == 1 else 0
+        if 1 <= number <= MAX_ATOMIC_NUMBER:
+            return number
+    return _number_of(tuple(species), round(species.num_atoms, 3))
+
+
+def _refuse(of_sites: Sequence[Any]) -> NoReturn:
+    """Say which site is the first that holds anything but one element."""
+    index, species = next((i, s) for i, s in enumerate(of_sites) if not _atomic_number(s))
+    for specie in species:
         if not _is_element(specie):
             raise UnusableCrystalError(
                 f"site {index} holds {specie}, which is no element from H to Lr (Z = 1 to 103)"
@@ -180,35 +287,3 @@ def _site_properties(
         except (TypeError, ValueError) as error:
             raise UnusableCrystalError(f"{name!r} is not one number per site") from error
     return found
-
-
-def _check_cell(lattice: NDArray[np.float64]) -> None:
-    if not np.isfinite(lattice).all():
-        raise UnusableCrystalError("the lattice has NaN or infinite entries")
-    edges = np.linalg.norm(lattice, axis=1)
-    if not abs(np.linalg.det(lattice)) > _FLAT_CELL * edges.prod():
-        shown = lattice.round(6).tolist()
-        raise UnusableCrystalError(f"the cell has zero volume (lattice {shown})")
-
-
-def _checked(crystal: Crystal) -> Crystal:
-    numbers, n_sites = crystal.numbers, len(crystal.numbers)
-    if n_sites == 0:
-        raise UnusableCrystalError("empty: it has no sites")
-    if numbers.min() < 1 or numbers.max() > MAX_ATOMIC_NUMBER:
-        bad = int(np.flatnonzero((numbers < 1) | (numbers > MAX_ATOMIC_NUMBER))[0])
-        raise UnusableCrystalError(
-            f"site {bad} has atomic number {numbers[bad]}, expected 1 (H) to 103 (Lr)"
-        )
-    if crystal.frac_coords.shape != (n_sites, 3) or crystal.lattice.shape != (3, 3):
-        raise UnusableCrystalError(
-            f"coordinates of shape {crystal.frac_coords.shape} and lattice of shape "
-            f"{crystal.lattice.shape} do not fit {n_sites} sites"
-        )
-    if not np.isfinite(crystal.frac_coords).all():
-        bad = int(np.flatnonzero(~np.isfinite(crystal.frac_coords).all(axis=1))[0])
-        raise UnusableCrystalError(f"site {bad} has NaN or infinite coordinates")
-    if np.abs(crystal.frac_coords).max() > _FARTHEST_CELL:
-        raise UnusableCrystalError("coordinates are over a million cells away; wrap them into one")
-    _check_cell(crystal.lattice)
-    return crystal

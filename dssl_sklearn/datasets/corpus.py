@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dssl_sklearn.crystals.graph import Crystal
+from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.datasets._files import explain_failure, read_npz, write_atomically
 from dssl_sklearn.exceptions import InvalidInputError
 
@@ -133,6 +134,27 @@ class Corpus(Sequence[Crystal]):
     def n_sites(self) -> NDArray[np.int64]:
         """Number of sites of each crystal, of shape (n_crystals,)."""
         return np.diff(self.ptr)
+
+    def crystal_table(self, start: int, stop: int) -> CrystalTable:
+        """Copy a run of crystals in full precision, without making an object of each.
+
+        Parameters
+        ----------
+        start, stop : int
+            First crystal, and the one after the last, within the collection.
+
+        Returns
+        -------
+        CrystalTable
+            The crystals.
+        """
+        sites = slice(self.ptr[start], self.ptr[stop])
+        return CrystalTable(
+            self.numbers[sites].astype(np.int64),
+            self.frac_coords[sites].astype(np.float64),
+            self.lattices[start:stop].astype(np.float64),
+            self.ptr[start : stop + 1] - self.ptr[start],
+        )
 
     def reduced_formulas(self) -> NDArray[np.str_]:
         """Write the reduced formula of each crystal, elements in the order of atomic numbers.

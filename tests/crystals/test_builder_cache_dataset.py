@@ -4,10 +4,11 @@ import torch
 
 from dssl_sklearn.crystals import builder as builder_module
 from dssl_sklearn.crystals.builder import GraphBuilder
-from dssl_sklearn.crystals.cache import GRAPH_CACHE, GraphCache, content_key
+from dssl_sklearn.crystals.cache import GRAPH_CACHE, GraphCache, content_keys
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.reading import read_crystal
+from dssl_sklearn.crystals.table import CrystalTable, GraphTable
 from dssl_sklearn.datasets import Corpus
 from dssl_sklearn.exceptions import InvalidStructureError, IsolatedSiteWarning
 
@@ -133,51 +134,74 @@ def test_graphs_of_the_cache_are_safe_from_their_users(real_structures):
     np.testing.assert_array_equal(graph.crystal.frac_coords, real_structures[0].frac_coords)
 
 
-def n_bytes(graph):
-    crystal = graph.crystal
-    return sum(
-        array.nbytes
-        for array in (
-            graph.source, graph.target, graph.shift, graph.distance,
-            crystal.numbers, crystal.frac_coords, crystal.lattice,
-        )
-    )  # fmt: skip
+def n_bytes(table):
+    return sum(array.nbytes for array in table.arrays())
 
 
-def test_the_least_recently_used_graphs_make_room(graphs):
-    keys = [content_key(graph.crystal, 8.0, 12) for graph in graphs]
+@pytest.fixture
+def tables(graphs):
+    """One table for each graph."""
+    return [GraphTable.of([graph]) for graph in graphs]
+
+
+def test_equal_keys_are_equal_crystals(graphs):
+    crystals = CrystalTable.of([graph.crystal for graph in graphs])
+    keys = content_keys(crystals, 8.0, 12)
     assert len(set(keys)) == len(graphs)
-    cache = GraphCache(max_bytes=sum(map(n_bytes, graphs[:3])))
-    for key, graph in zip(keys[:3], graphs[:3], strict=True):
-        cache.put(key, graph, isolated=False)
-        kept = cache.put(key, graph, isolated=False)  # counts once
-        assert cache.get(key) == kept
+    assert content_keys(crystals.part(2, 5), 8.0, 12) == keys[2:5]
+    assert content_keys(crystals.take(np.array([4, 4, 1])), 8.0, 12) == [keys[4], keys[4], keys[1]]
+
+
+def test_the_least_recently_used_tables_make_room(tables):
+    cache = GraphCache(max_bytes=sum(map(n_bytes, tables[:3])))
+    for number, table in enumerate(tables[:3]):
+        cache.put([str(number).encode()], table)
+        assert cache.get([b"no such key", str(number).encode()]) == {
+            str(number).encode(): (table, 0)
+        }
     assert len(cache) == 3
-    assert cache.get(keys[0]) is not None
-    one_more = cache.put(b"one more", graphs[2], isolated=True)
-    assert cache.get(keys[1]) is None
-    assert cache.get(keys[0]) is not None
-    assert cache.get(b"one more") == one_more
-    assert one_more[1] is True
+    assert len(cache.get([b"0"])) == 1
+    cache.put([b"one more"], GraphTable.concatenate([tables[2], tables[2]]).take(np.array([1])))
+    assert cache.get([b"1"]) == {}
+    assert set(cache.get([b"0", b"one more"])) == {b"0", b"one more"}
 
 
-def test_the_cache_stays_within_its_bound(graphs):
-    bound = 3 * max(map(n_bytes, graphs)) // 2
+def test_a_table_goes_with_all_its_rows(tables):
+    several = GraphTable.concatenate(tables[:3])
+    cache = GraphCache(max_bytes=n_bytes(several) + 10)
+    cache.put([b"a", b"b", b"c"], several)
+    assert cache.get([b"c", b"a"]) == {b"c": (several, 2), b"a": (several, 0)}
+    cache.put([b"d"], tables[4])
+    assert len(cache) == 1
+
+
+def test_a_crystal_put_twice_outlives_the_first_table(tables):
+    cache = GraphCache(max_bytes=2 * n_bytes(tables[0]) + n_bytes(tables[1]) - 1)
+    twin = GraphTable.concatenate([tables[0], tables[1]]).take(np.array([0]))
+    cache.put([b"a"], tables[0])
+    cache.put([b"a"], twin)
+    cache.put([b"b"], tables[1])
+    assert cache.get([b"a"])[b"a"][0] is twin
+    assert len(cache) == 2
+
+
+def test_the_cache_stays_within_its_bound(tables):
+    bound = 3 * max(map(n_bytes, tables)) // 2
     cache = GraphCache(bound)
     for number in range(200):
-        graph = graphs[number % len(graphs)]
-        cache.put(str(number).encode(), graph, isolated=False)
-        kept = [cache.get(str(k).encode()) for k in range(number + 1)]
-        assert sum(n_bytes(entry[0]) for entry in kept if entry) <= bound
-        assert cache.get(str(number).encode()) is not None
+        table = tables[number % len(tables)].take(np.array([0, 0])).take(np.array([0]))
+        cache.put([str(number).encode()], table)
+        kept = cache.get([str(k).encode() for k in range(number + 1)])
+        assert sum(n_bytes(table) for table, _ in kept.values()) <= bound
+        assert str(number).encode() in kept
     cache.clear()
     assert len(cache) == 0
 
 
-def test_a_graph_larger_than_the_cache_is_not_kept(graphs):
+def test_a_table_larger_than_the_cache_is_not_kept(tables):
     cache = GraphCache(max_bytes=10)
-    cache.put(b"key", graphs[0], isolated=False)
-    assert cache.get(b"key") is None
+    cache.put([b"key"], tables[0])
+    assert cache.get([b"key"]) == {}
     assert len(cache) == 0
 
 
