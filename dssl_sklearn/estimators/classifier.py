@@ -49,7 +49,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         "mean", "mean_std" or "attention" (the paper's). With pretrained weights another readout
         than theirs starts fresh.
     head_params : dict, default=None
-        Arguments of the head: ``hidden`` (64), ``n_hidden_layers`` (1), ``dropout`` (0).
+        Arguments of the head: ``hidden`` (256), ``n_hidden_layers`` (1), ``dropout`` (0).
     cutoff : float, default=None
         Largest edge length in angstrom; None for 8, or that of the pretrained weights.
     max_neighbors : int, default=None

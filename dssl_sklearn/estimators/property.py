@@ -30,6 +30,7 @@ from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
 from dssl_sklearn.training.data import CrystalDataset
+from dssl_sklearn.training.inference import encode
 from dssl_sklearn.training.nets import PropertyNet
 from dssl_sklearn.training.seeding import seeded
 
@@ -95,6 +96,8 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             encoder, learned = self._encoder(architecture, pretrainer)
             net = self._make_net(encoder, head, len(dataset), seed, learned)
             net.initialize()
+            if recipe.standardize:
+                _standardize(net, dataset.graphs)
             if recipe.max_epochs:
                 net.partial_fit(dataset)
         if hasattr(self, "pretrainer_"):
@@ -202,3 +205,11 @@ class PropertyEstimator(Persistent, CrystalEstimator):
 
 def _is_unfitted(pretrained: object) -> bool:
     return isinstance(pretrained, DSSLPretrainer) and not is_fitted_pretrainer(pretrained)
+
+
+def _standardize(net: PropertyNet, graphs: GraphDataset) -> None:
+    """Let the head see embeddings in units of their spread over the labeled crystals."""
+    model = net.module_
+    batches = encode(model.encoder, graphs, net.batch_size, net.device)
+    embeddings = np.concatenate([crystals for _, crystals, _ in batches])
+    model.fit_statistics(torch.from_numpy(embeddings).to(model.mean))

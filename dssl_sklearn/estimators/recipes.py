@@ -45,13 +45,15 @@ class PretrainRecipe(Network):
 class FineTuneRecipe(Network):
     """What a `DSSLRegressor` or `DSSLClassifier` takes for the arguments that are None."""
 
-    loss: RegressionLoss = "huber"
-    max_epochs: int = 100
+    loss: RegressionLoss = "mae"
+    max_epochs: int = 50
     batch_size: int = 32
     lr: float = 2e-3
     backbone_lr_factor: float = 0.1
     weight_decay: float = 1e-2
     schedule: ScheduleName = "cosine"
+    #: Whether the head sees embeddings in units of their spread over the labeled crystals.
+    standardize: bool = True
 
 
 #: Network of the paper (Fu, Wei and Hu 2024): DeeperGATGNN with its attention readout.
@@ -85,5 +87,6 @@ FINE_TUNE_RECIPES: dict[RecipeName, FineTuneRecipe] = {
         lr=5e-3,
         backbone_lr_factor=1.0,
         schedule="plateau",
+        standardize=False,
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from dssl_sklearn.crystals.batch import CrystalBatch
@@ -49,7 +50,10 @@ class CrystalEncoder(nn.Module):
 
 
 class PropertyModel(nn.Module):
-    """Encoder and head: what fine-tuning trains.
+    """Encoder, standardization of the embeddings, and head: what fine-tuning trains.
+
+    The head sees embeddings in units of their spread over the labeled crystals before training
+    (`fit_statistics`), whatever scale pretraining left them at.
 
     Parameters
     ----------
@@ -57,7 +61,7 @@ class PropertyModel(nn.Module):
         Pretrained or fresh.
     n_outputs : int
         Targets, or classes.
-    hidden : int, default=64
+    hidden : int, default=256
         Width of the head's hidden layers.
     n_hidden_layers : int, default=1
         Depth of the head.
@@ -65,16 +69,21 @@ class PropertyModel(nn.Module):
         Dropout in the head.
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(
         self,
         encoder: CrystalEncoder,
         n_outputs: int,
-        hidden: int = 64,
+        hidden: int = 256,
         n_hidden_layers: int = 1,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        self.register_buffer("mean", torch.zeros(encoder.crystal_width))
+        self.register_buffer("scale", torch.ones(encoder.crystal_width))
         self.head = MLPHead(
             encoder.crystal_width,
             n_outputs,
@@ -83,8 +92,22 @@ class PropertyModel(nn.Module):
             dropout=dropout,
         )
 
+    def fit_statistics(self, embeddings: Tensor) -> None:
+        """Learn mean and spread of the embeddings.
+
+        Parameters
+        ----------
+        embeddings : Tensor of shape (n_crystals, crystal_width)
+            What the encoder makes of the labeled crystals before training.
+        """
+        spread = embeddings.std(0, correction=0)
+        self.mean.copy_(embeddings.mean(0))
+        # Entries that hardly vary, and those of a single crystal, must not be blown up.
+        floor = 1e-3 * float(spread.square().mean().sqrt())
+        self.scale.copy_(spread.clamp_min(floor) if floor > 0 else torch.ones_like(spread))
+
     def forward(self, batch: CrystalBatch) -> Tensor:
         """Predict, shape (n_crystals, n_outputs)."""
         _, crystals = self.encoder(batch)
-        output: Tensor = self.head(crystals)
+        output: Tensor = self.head((crystals - self.mean) / self.scale)
         return output

@@ -361,6 +361,28 @@ class TestFreezing:
         assert all(p.requires_grad for p in loaded.net_.module_.parameters())
 
 
+class TestStandardization:
+    def test_the_head_sees_embeddings_of_unit_spread(self, on_fitted, train):
+        """At the start, over the labeled crystals only, whatever the scale of the embeddings."""
+        y = train[1].copy()
+        y[::2] = np.nan
+        model = DSSLRegressor(**{**on_fitted, "max_epochs": 0}).fit(train[0], y)
+        network = model.net_.module_
+        labeled = on_fitted["pretrained"].transform(train[0][1::2])
+        assert network.mean.numpy() == pytest.approx(labeled.mean(0), abs=1e-5)
+        seen = (labeled - network.mean.numpy()) / network.scale.numpy()
+        assert seen.std(0).max() == pytest.approx(1, abs=1e-3)
+
+    def test_one_labeled_crystal_gives_finite_predictions(self, on_fitted, train):
+        model = DSSLRegressor(**on_fitted).fit(train[0][:1], train[1][:1])
+        assert np.isfinite(model.predict(train[0])).all()
+
+    def test_not_in_the_recipe_of_the_paper(self, tiny_paper, train):
+        network = DSSLRegressor(**tiny_paper).fit(*train).net_.module_
+        assert (network.mean == 0).all()
+        assert (network.scale == 1).all()
+
+
 class TestEarlyStopping:
     @pytest.fixture(params=[DSSLRegressor, DSSLClassifier], ids=lambda cls: cls.__name__)
     def stopped(self, request, tiny, train):
@@ -379,7 +401,7 @@ class TestEarlyStopping:
         rows = [train[0][k] for k in held_out]
         if isinstance(stopped, DSSLRegressor):
             error = (stopped.predict(rows) - train[1][held_out]) / stopped.y_scale_
-            loss = F.smooth_l1_loss(torch.tensor(error), torch.zeros(6))
+            loss = F.l1_loss(torch.tensor(error), torch.zeros(6))
         else:
             probability = stopped.predict_proba(rows)
             classes = (np.array(held_out) * 7 % 5 > 2).astype(int)
