@@ -5,7 +5,7 @@ r"""Make the weights that ship with the package.
         --targets outputs/chgnet
 
 "mp" pretrains the default network on the unlabeled crystals of the Materials Project, without
-labels; "mp-distilled" on those of them for which ``benchmarks/accuracy/chgnet_targets.py`` computed
+labels; "mp-distilled" goes on from there on those of them for which ``benchmarks/accuracy/chgnet_targets.py`` computed
 what CHGNet 0.3.0 makes of them, as a second teacher beside the crystals themselves. Neither sees a
 formula of the shipped labeled sets, so that these stay honest benchmarks. After every epoch a
 checkpoint is written; the same command goes on after an interruption. The result is written beside
@@ -57,6 +57,7 @@ def main() -> None:
     corpus, rows = training_crystals(args.corpus, args.max_sites)
     crystals: Corpus | GraphDataset = corpus
     objectives: list[Objective] = list(SELF_SUPERVISED)
+    start_from = None
     kind = "purely self-supervised: no label of any kind was used"
     if args.name == "mp-distilled":
         from accuracy.distillation import TEACHERS, attach
@@ -64,6 +65,7 @@ def main() -> None:
         builder = GraphBuilder(DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS)
         crystals = attach(builder.dataset(corpus), rows, args.targets)
         objectives = [*TEACHERS, Descriptors(weight=0.5)]
+        start_from = "mp"
         kind = (
             "distilled: beside the descriptors of the crystals, quantities that CHGNet 0.3.0 "
             "computed were learned, a model trained on labels of density functional theory (B. "
@@ -74,6 +76,7 @@ def main() -> None:
 
     start = time.perf_counter()
     pretrainer = DSSLPretrainer(
+        pretrained=start_from,
         objectives=objectives,
         max_epochs=args.epochs,
         validation_fraction=0.02,
@@ -97,6 +100,7 @@ def main() -> None:
             "max_sites": int(crystals.n_sites.max()),
             "left_out": "every reduced formula of the labeled sets that ship with the package",
         },
+        "starts_from": start_from,
         "objectives": [repr(objective) for objective in objectives],
         "epochs": args.epochs,
         "effective_rank": float(pretrainer.history_[-1]["effective_rank"]),
