@@ -32,6 +32,7 @@ def draw_curves(
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     tasks = [task for task in TASKS if any(key[0] == task for key in series)]
     if not tasks:
@@ -62,6 +63,9 @@ def draw_curves(
         axes.set(xscale="log", yscale="log", title=TASKS[task].title, xlabel="labels")
         axes.set_ylabel(f"MAE, {TASKS[task].unit}")
         axes.set_xticks(CURVE_SIZES, [str(size) for size in CURVE_SIZES])
+        # A decade or less: the powers of ten alone would leave the axis empty.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.minorticks_off()
     handles: dict[str, Any] = {}
     for axes in panels[: len(tasks)]:

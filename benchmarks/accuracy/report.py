@@ -10,6 +10,7 @@ pairs of HTML comments, the text around them is left as it is.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -51,11 +52,16 @@ def main() -> None:
     titles = _titles(records, known)
     ours = [name for name, method in known.items() if method.ours]
     page = options.page.read_text(encoding="utf-8")
-    for name, content in contents(records, titles, ours).items():
+    filled = contents(records, titles, ours)
+    curves = series_of(records, "curves")
+    if curves:
+        draw_curves(curves, titles, options.figure)
+        link = os.path.relpath(options.figure, options.page.parent)
+        filled["figure"] = f"![Mean absolute error against the number of labels]({link})"
+    for name, content in filled.items():
         page = fill(page, name, content)
     options.page.write_text(page, encoding="utf-8")
-    draw_curves(series_of(records, "curves"), titles, options.figure)
-    print(f"{len(records)} results -> {options.results}, {options.page}, {options.figure}")
+    print(f"{len(records)} results -> {options.results}, {options.page}")
 
 
 def known_methods() -> dict[str, Method]:

@@ -99,7 +99,7 @@ def gain_table(series: Table, titles: Mapping[str, str], tasks: Sequence[str], s
 def error_column(column: Mapping[str, Series | None]) -> dict[str, str]:
     """Write the errors of the methods on one task; see `error_table`."""
     whole = {n: s.mean for n, s in column.items() if s is not None and len(s.mae) == N_FOLDS}
-    best = min(whole, key=whole.__getitem__) if whole else None
+    best = min(whole, key=whole.__getitem__) if len(whole) > 1 else None
     cells = {}
     for name, found in column.items():
         if found is None:

@@ -276,11 +276,13 @@ class TestTables:
 
         column = {
             "whole": Series(mae=dict.fromkeys(range(5), 2.0)),
+            "worse": Series(mae=dict.fromkeys(range(5), 3.0)),
             "part": Series(mae={0: 1.0, 1: 1.0}),
             "none": None,
         }
         assert error_column(column) == {
             "whole": "**2.00 ± 0.00**",
+            "worse": "3.00 ± 0.00",
             "part": "1.00 ± 0.00 (2 of 5)",
             "none": "-",
         }
