@@ -37,7 +37,14 @@ from dssl_sklearn.datasets import (
     load_formation_energy,
     load_piezoelectricity,
 )
-from dssl_sklearn.objectives import Contrastive, Denoising, MaskedAtoms, Microproperty
+from dssl_sklearn.objectives import (
+    Contrastive,
+    Denoising,
+    Descriptors,
+    Displacement,
+    MaskedAtoms,
+    Microproperty,
+)
 
 PRIOR = prior_stiffness()
 N_LABELS = 100
@@ -57,6 +64,19 @@ CANDIDATES: dict[str, Any] = {
         MaskedAtoms(weight=0.1),
         Microproperty(weight=0.1, values=PRIOR),
         Contrastive(weight=1.0, loss="cosine", move=0.5, move_kind="sphere"),
+    ],
+    "descriptors": [Descriptors()],
+    "displacement": [Displacement()],
+    "descriptors + displacement + mask": [
+        Descriptors(),
+        Displacement(weight=0.3, move=0.1, mask_ratio=0.15),
+        MaskedAtoms(weight=0.06, move=0.1, mask_ratio=0.15),
+    ],
+    "paper's three + descriptors": [
+        MaskedAtoms(weight=0.1),
+        Microproperty(weight=0.1, values=PRIOR),
+        Contrastive(weight=1.0, loss="cosine", move=0.5, move_kind="sphere"),
+        Descriptors(),
     ],
     "denoise": [Denoising()],
     "denoise, head sees the moved distance": [Denoising(sees_distance=True)],
