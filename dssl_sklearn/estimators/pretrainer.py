@@ -25,7 +25,12 @@ from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder
-from dssl_sklearn.objectives import Contrastive, Objective, WeightedObjectives, make_objectives
+from dssl_sklearn.objectives import (
+    Descriptors,
+    Objective,
+    WeightedObjectives,
+    make_objectives,
+)
 from dssl_sklearn.training.callbacks import EmbeddingRank
 from dssl_sklearn.training.checkpoint import Checkpoint, fingerprint
 from dssl_sklearn.training.data import CrystalDataset
@@ -53,8 +58,10 @@ class DSSLPretrainer(
         Weights to go on from: the name of shipped weights, a file that `save` wrote, or a fitted
         pretrainer. With ``max_epochs=0`` they only embed.
     objectives : str, Objective, list or dict, default=None
-        Pretext tasks: names among "mask", "microproperty", "contrastive" and "denoise", configured
-        instances, ``(name, weight)`` pairs, or a dict of names and weights.
+        Pretext tasks: names among "mask", "microproperty", "contrastive", "denoise",
+        "displacement" and "descriptors", configured instances, ``(name, weight)`` pairs, or a dict
+        of names and weights. None for those of the recipe; ours are descriptors of the crystal, and
+        displacements and masked atoms of one perturbed view.
         `dssl_sklearn.objectives.Teacher` learns what another model computed on the crystals. With
         pretrained weights None goes on with theirs, unless one of the next four arguments is
         given.
@@ -366,13 +373,22 @@ class DSSLPretrainer(
         )
         if self.objectives is not None:
             return objectives
-        # The recipe's own instance, unlike a user's, follows the arguments.
-        return [
-            replace(objective, loss=recipe.contrastive_loss, move=recipe.move)
-            if isinstance(objective, Contrastive)
-            else objective
-            for objective in objectives
-        ]
+        # The recipe's own instances, unlike a user's, follow the arguments.
+        return [self._follow_arguments(objective) for objective in objectives]
+
+    def _follow_arguments(self, objective: Objective) -> Objective:
+        if isinstance(objective, Descriptors):
+            # Of the crystal as it is, which is what `transform` will see.
+            return objective
+        arguments = {
+            "mask_ratio": self.mask_ratio,
+            "move": self.move,
+            "loss": self.contrastive_loss,
+        }
+        # A view that is not masked, or not moved, stays so.
+        used = {name for name in arguments if getattr(objective, name, None)}
+        given = {name: arguments[name] for name in used if arguments[name] is not None}
+        return replace(objective, **given)
 
     def _make_net(
         self,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from dssl_sklearn.objectives import Contrastive
+from dssl_sklearn.objectives import Contrastive, Descriptors, Displacement, MaskedAtoms
 from dssl_sklearn.objectives.contrastive import ContrastiveLoss
 from dssl_sklearn.training.losses import RegressionLoss
 from dssl_sklearn.training.schedules import ScheduleName
@@ -29,7 +29,11 @@ class Network:
 class PretrainRecipe(Network):
     """What a `DSSLPretrainer` takes for the arguments that are None."""
 
-    objectives: Any = "denoise"
+    objectives: Any = (
+        Descriptors(),
+        Displacement(weight=0.3, move=0.1, mask_ratio=0.15),
+        MaskedAtoms(weight=0.06, move=0.1, mask_ratio=0.15),
+    )
     mask_ratio: float = 0.15
     move: float = 0.2
     microproperty: Any = "stiffness"

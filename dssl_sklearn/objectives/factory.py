@@ -12,7 +12,6 @@ from dssl_sklearn.objectives._site_target import PropertyValues
 from dssl_sklearn.objectives.base import Objective
 from dssl_sklearn.objectives.contrastive import Contrastive, ContrastiveLoss
 from dssl_sklearn.objectives.denoising import Denoising
-from dssl_sklearn.objectives.descriptors import Descriptors
 from dssl_sklearn.objectives.displacement import Displacement
 from dssl_sklearn.objectives.masked_atoms import MaskedAtoms
 from dssl_sklearn.objectives.microproperty import Microproperty
@@ -56,7 +55,8 @@ def make_objectives(
         Loss of the contrastive objective.
     share_view : bool, default=False
         Whether all objectives by name look at one view, masked and moved at once (contrastive at a
-        second draw, too). Fewer views cost less; each task then meets the other's noise.
+        second draw, too; descriptors at the crystal as it is). Fewer views cost less; each task
+        then meets the other's noise.
 
     Returns
     -------
@@ -104,7 +104,6 @@ class _NamedSettings:
             },
             Denoising: {"move": self.move, "mask_ratio": masked_too},
             Displacement: {"move": self.move, "mask_ratio": masked_too},
-            Descriptors: {"move": moved_too, "mask_ratio": masked_too},
         }
         return cls(**settings.get(cls, {}))
 

@@ -193,7 +193,7 @@ class TestFile:
             config = json.loads(file.metadata()["dssl_sklearn"])
         assert config["class"] == "DSSLPretrainer"
         assert config["architecture"]["backbone"] == "gated"
-        assert config["objectives"][0]["name"] == "denoise"
+        assert config["objectives"][0]["name"] == "descriptors"
         assert config["versions"]["torch"] == torch.__version__
         assert "batches" not in config["history"][0]
 

@@ -20,6 +20,8 @@ from dssl_sklearn.objectives import (
     CONTRASTIVE_LOSSES,
     Contrastive,
     Denoising,
+    Descriptors,
+    Displacement,
     MaskedAtoms,
     Microproperty,
     Objective,
@@ -393,6 +395,14 @@ class TestRecipes:
             Contrastive(weight=1.0, loss="ntxent", move=0.1, move_kind="sphere"),
         ]
 
+    def test_arguments_act_on_our_recipe(self, tiny, corpus):
+        pretrainer = DSSLPretrainer(**tiny, mask_ratio=0.3, move=0.2).fit(corpus)
+        assert pretrainer.objectives_ == [
+            Descriptors(),
+            Displacement(weight=0.3, move=0.2, mask_ratio=0.3),
+            MaskedAtoms(weight=0.06, move=0.2, mask_ratio=0.3),
+        ]
+
     def test_default_uses_the_gated_network(self, tiny, corpus):
         assert isinstance(DSSLPretrainer(**tiny).fit(corpus).encoder_.backbone, GatedBackbone)
 
@@ -495,7 +505,7 @@ class TestOutput:
 
     def test_a_table_on_request(self, tiny, corpus, capsys):
         DSSLPretrainer(**tiny, verbose=2).fit(corpus)
-        assert "train_denoise_loss" in capsys.readouterr().out
+        assert "train_descriptors_loss" in capsys.readouterr().out
 
     def test_silence_otherwise(self, tiny, corpus, capsys):
         DSSLPretrainer(**tiny, early_stopping=True).fit(corpus).score(corpus)
@@ -522,6 +532,7 @@ class TestCheckpoints:
     ):
         # So high a rate that the loss does not fall and the plateau schedule acts.
         params = {**tiny, "max_epochs": 30, "lr": 1.0, "schedule": schedule}
+        params["objectives"] = "mask"
         whole = DSSLPretrainer(**params).fit(corpus)
         final_rate = whole.net_.optimizer_.param_groups[0]["lr"]
         assert (final_rate == 1.0) == (schedule == "constant")

@@ -49,5 +49,5 @@ def test_the_interface_with_shipped_weights(elastic):
 
 
 def test_unknown_weights_are_named():
-    with pytest.raises(WeightsError, match=r"'pm' is neither .* \('mp'"):
+    with pytest.raises(WeightsError, match=r"'pm' is neither .* \('mp-distilled', 'mp'\)"):
         DSSLPretrainer.from_pretrained("pm")
