@@ -13,10 +13,11 @@ from joblib import Parallel, delayed, effective_n_jobs
 from dssl_sklearn.crystals.cache import GRAPH_CACHE, Entry, content_keys
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
+from dssl_sklearn.crystals.graph_table import GraphTable
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.crystals.neighbors import build_graphs
-from dssl_sklearn.crystals.reading import UnusableCrystalError, read_crystal, unusable
-from dssl_sklearn.crystals.table import CrystalTable, GraphTable, Tabular
+from dssl_sklearn.crystals.reading import UnusableCrystalError, read_sites, unusable
+from dssl_sklearn.crystals.table import CrystalTable, Tabular
 from dssl_sklearn.exceptions import InvalidStructureError, IsolatedSiteWarning
 
 #: Crystals per task of a worker process, and per table of the cache.
@@ -157,7 +158,7 @@ class GraphBuilder:
                         self._check(item)
                         ready[index] = item
                         continue
-                    crystals.append(read_crystal(item, self.site_properties))
+                    crystals.append(read_sites(item, self.site_properties))
                     of_crystal.append(index)
                 except UnusableCrystalError as error:
                     reasons[index] = str(error)

@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from dssl_sklearn.crystals.table import CrystalTable, GraphTable
+from dssl_sklearn.crystals.graph_table import GraphTable
+from dssl_sklearn.crystals.table import CrystalTable
 
 #: Bytes of graphs that one process keeps (about 50,000 crystals of 12 sites).
 MAX_BYTES = 256 * 2**20

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.edges import Edges, SortedEdges
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
+from dssl_sklearn.crystals.graph_table import GraphTable
 from dssl_sklearn.crystals.ragged import pointer
 from dssl_sklearn.crystals.reading import UnusableCrystalError
 from dssl_sklearn.crystals.search import LARGE_CELL, Cells, find_pairs
-from dssl_sklearn.crystals.table import CrystalTable, GraphTable
+from dssl_sklearn.crystals.table import CrystalTable
 
 #: Neighbors whose distances differ by less than this (angstrom) belong to one shell.
 SHELL_TOLERANCE = 1e-3

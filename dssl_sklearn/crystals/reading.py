@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.graph import Crystal
-from dssl_sklearn.crystals.table import CrystalTable
+from dssl_sklearn.crystals.table import CrystalTable, Sites
 
 #: Volume of the cell over the product of its edge lengths below which the cell counts as flat.
 _FLAT_CELL = 1e-6
@@ -33,7 +33,12 @@ class UnusableCrystalError(ValueError):
 
 
 def read_crystal(item: Any, site_properties: tuple[str, ...] = ()) -> Crystal:  # noqa: ANN401
-    """Read one crystal of any accepted kind into arrays that fit each other.
+    """Read one crystal of any accepted kind into arrays of its own, see `read_sites`."""
+    return CrystalTable.of([read_sites(item, site_properties)]).crystal(0)
+
+
+def read_sites(item: Any, site_properties: tuple[str, ...] = ()) -> Sites:  # noqa: ANN401
+    """Read one crystal of any accepted kind.
 
     Parameters
     ----------
@@ -44,9 +49,9 @@ def read_crystal(item: Any, site_properties: tuple[str, ...] = ()) -> Crystal:  
 
     Returns
     -------
-    Crystal
-        Ordered crystal with at least one site. Its values are still to be checked, many crystals
-        at once, by `unusable`; its arrays may be those of the item.
+    Sites
+        Of an ordered crystal with at least one site. The values are still to be checked, for many
+        crystals at once, by `unusable`; arrays may be those of the item.
 
     Raises
     ------
@@ -54,18 +59,7 @@ def read_crystal(item: Any, site_properties: tuple[str, ...] = ()) -> Crystal:  
         With the reason, if the crystal cannot be used.
     """
     read = _reader_of(type(item))  # type: ignore[arg-type]  # a class that mypy takes as unhashable
-    crystal = read(item, site_properties)
-    n_sites = len(crystal.numbers)
-    if n_sites == 0:
-        raise UnusableCrystalError("empty: it has no sites")
-    if crystal.frac_coords.shape != (n_sites, 3) or crystal.lattice.shape != (3, 3):
-        if reason := _wrong_number(crystal.numbers):
-            raise UnusableCrystalError(reason)
-        raise UnusableCrystalError(
-            f"coordinates of shape {crystal.frac_coords.shape} and lattice of shape "
-            f"{crystal.lattice.shape} do not fit {n_sites} sites"
-        )
-    return crystal
+    return read(item, site_properties)
 
 
 def unusable(crystals: CrystalTable) -> dict[int, str]:
@@ -74,7 +68,7 @@ def unusable(crystals: CrystalTable) -> dict[int, str]:
     Parameters
     ----------
     crystals : CrystalTable
-        Crystals as `read_crystal` returns them.
+        Crystals as `read_sites` returns them.
 
     Returns
     -------
@@ -82,10 +76,8 @@ def unusable(crystals: CrystalTable) -> dict[int, str]:
         Rows of the unusable crystals, each with the first reason found.
     """
     numbers, frac_coords, ptr = crystals.numbers, crystals.frac_coords, crystals.ptr
-    reasons: dict[int, str] = {}
-    wrong = (numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)
-    for row, _ in _first_sites(wrong, ptr):
-        reasons[row] = _wrong_number(numbers[ptr[row] : ptr[row + 1]])
+    wrong = _first_sites((numbers < 1) | (numbers > MAX_ATOMIC_NUMBER), ptr)
+    reasons = {row: _wrong_number(numbers[ptr[row] : ptr[row + 1]]) for row, _ in wrong}
     finite = np.asarray(np.isfinite(frac_coords).all(axis=1))
     for row, site in _first_sites(~finite, ptr):
         reasons.setdefault(row, f"site {site} has NaN or infinite coordinates")
@@ -129,8 +121,8 @@ def _wrong_cells(lattice: NDArray[np.float64]) -> dict[int, str]:
 
 
 @lru_cache(maxsize=64)
-def _reader_of(kind: type) -> Callable[[Any, tuple[str, ...]], Crystal]:
-    """How items of a type are read; asked once for each type, since the questions are slow."""
+def _reader_of(kind: type) -> Callable[[Any, tuple[str, ...]], Sites]:
+    """How items of a type are read; asked once for each, since the questions are slow."""
     if issubclass(kind, Crystal):
         return _from_crystal
     if issubclass(kind, str | os.PathLike):
@@ -171,8 +163,8 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
-def _from_crystal(crystal: Crystal, wanted: tuple[str, ...]) -> Crystal:
-    return Crystal(
+def _from_crystal(crystal: Crystal, wanted: tuple[str, ...]) -> Sites:
+    return _fitting(
         np.asarray(crystal.numbers, dtype=np.int64),
         np.asarray(crystal.frac_coords, dtype=np.float64),
         np.asarray(crystal.lattice, dtype=np.float64),
@@ -180,7 +172,7 @@ def _from_crystal(crystal: Crystal, wanted: tuple[str, ...]) -> Crystal:
     )
 
 
-def _from_ase(atoms: Any, wanted: tuple[str, ...]) -> Crystal:  # noqa: ANN401
+def _from_ase(atoms: Any, wanted: tuple[str, ...]) -> Sites:  # noqa: ANN401
     lattice = np.array(atoms.cell, dtype=np.float64)
     # A slab (periodic in two directions, with vacuum in its cell) is taken as the periodic crystal
     # that its cell describes; atoms without any periodicity are a molecule.
@@ -190,7 +182,7 @@ def _from_ase(atoms: Any, wanted: tuple[str, ...]) -> Crystal:  # noqa: ANN401
         raise UnusableCrystalError(wrong[0])
     with np.errstate(invalid="ignore"):  # infinite positions are reported later
         frac_coords = np.asarray(atoms.positions, dtype=np.float64) @ np.linalg.inv(lattice)
-    return Crystal(
+    return _fitting(
         np.array(atoms.get_atomic_numbers(), dtype=np.int64),
         frac_coords,
         lattice,
@@ -198,15 +190,34 @@ def _from_ase(atoms: Any, wanted: tuple[str, ...]) -> Crystal:  # noqa: ANN401
     )
 
 
-def _from_structure(structure: Any, wanted: tuple[str, ...]) -> Crystal:  # noqa: ANN401
+def _fitting(
+    numbers: NDArray[np.int64],
+    frac_coords: NDArray[np.float64],
+    lattice: NDArray[np.float64],
+    site_properties: dict[str, NDArray[np.float64]],
+) -> Sites:
+    """Check that the arrays of a crystal fit each other."""
+    n_sites = len(numbers)
+    if n_sites == 0:
+        raise UnusableCrystalError("empty: it has no sites")
+    if frac_coords.shape != (n_sites, 3) or lattice.shape != (3, 3):
+        raise UnusableCrystalError(
+            _wrong_number(numbers)
+            or f"coordinates of shape {frac_coords.shape} and lattice of shape {lattice.shape} do "
+            f"not fit {n_sites} sites"
+        )
+    return Sites(numbers, frac_coords, lattice, site_properties)
+
+
+def _from_structure(structure: Any, wanted: tuple[str, ...]) -> Sites:  # noqa: ANN401
     if not hasattr(structure, "lattice") or not any(structure.lattice.pbc):
         raise UnusableCrystalError("a molecule without a lattice; a periodic Structure is needed")
     sites = structure.sites
     if not sites:
         raise UnusableCrystalError("empty: it has no sites")
-    return Crystal(
-        np.array(_atomic_numbers([site.species for site in sites])),
-        np.array([site.frac_coords for site in sites], dtype=np.float64),
+    return Sites(
+        _atomic_numbers([site.species for site in sites]),
+        [site.frac_coords for site in sites],
         structure.lattice.matrix,
         _site_properties(lambda name: [s.properties.get(name) for s in sites], wanted, len(sites)),
     )

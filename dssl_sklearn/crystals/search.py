@@ -31,7 +31,7 @@ class Pairs:
     ----------
     center, neighbor : ndarray of shape (n_pairs,), int64
         Sites at the two ends.
-    shift : ndarray of shape (3, n_pairs), float64
+    shift : three ndarray of shape (n_pairs,), float64
         Periodic image of the neighbor, in lattice vectors, coordinates as given.
     distance : ndarray of shape (n_pairs,), float64
         Length in angstrom.
@@ -41,7 +41,7 @@ class Pairs:
 
     center: _Integers
     neighbor: _Integers
-    shift: _Floats
+    shift: tuple[_Floats, _Floats, _Floats]
     distance: _Floats
     forth: _Integers
     back: _Integers
@@ -51,11 +51,12 @@ class Pairs:
         """All pairs of the parts, one part after the other."""
         if len(parts) == 1:
             return parts[0]
+        a, b, c = (np.concatenate(axis) for axis in zip(*(p.shift for p in parts), strict=True))
         first = np.cumsum([0, *(len(part.center) for part in parts[:-1])])
         return cls(
             np.concatenate([part.center for part in parts]),
             np.concatenate([part.neighbor for part in parts]),
-            np.concatenate([part.shift for part in parts], axis=1),
+            (a, b, c),
             np.concatenate([part.distance for part in parts]),
             np.concatenate([part.forth + n for part, n in zip(parts, first, strict=True)]),
             np.concatenate([part.back + n for part, n in zip(parts, first, strict=True)]),
@@ -156,55 +157,70 @@ def _of_small_cells(cells: Cells, chosen: _Integers, radius: _Floats) -> Pairs:
     # Each site with itself and those behind it; the other half of the edges is the mirror image.
     n_sources = np.repeat(first + n_sites, n_sites) - site
     center, source = np.repeat(site, n_sources), ranges(site, n_sources)
-    apart = [x[source] - np.repeat(x[site], n_sources) for x in cells.frac_coords.T]
+    apart = [x[source] - np.repeat(x[site], n_sources) for x in cells.frac_coords.T.copy()]
     # Lengths in units of the radius, which is then 1 for all crystals.
     ax, bx, by, cx, cy, cz = _lower_triangle(cells.lattice[chosen] / radius[:, None, None])
     crystal = np.repeat(np.arange(len(chosen)), n_sites * (n_sites + 1) // 2)
 
     along_c = apart[2]
-    scale = cz[crystal]
-    count, k = _images(along_c, 1 / scale)
+    count, k = _images(along_c, (1 / cz)[crystal])
     pair, crystal = np.repeat(np.arange(len(center)), count), np.repeat(crystal, count)
-    along_c = np.repeat(along_c, count) + k
-    zz = (along_c * np.repeat(scale, count)) ** 2
+    along_c = np.repeat(along_c, count)
+    along_c += k
+    zz = along_c * cz[crystal]
+    zz *= zz
 
     along_b = apart[1][pair] + along_c * (cy / by)[crystal]
     scale = by[crystal]
     count, j = _images(along_b, _rest(zz) / scale)
     pair, k, crystal, along_c = (np.repeat(x, count) for x in (pair, k, crystal, along_c))
-    along_b = np.repeat(along_b, count) + j
-    yz = (along_b * np.repeat(scale, count)) ** 2 + np.repeat(zz, count)
+    along_b = np.repeat(along_b, count)
+    along_b += j
+    yz = along_b * np.repeat(scale, count)
+    yz *= yz
+    yz += np.repeat(zz, count)
 
     along_a = apart[0][pair] + along_b * (bx / ax)[crystal]
     along_a += along_c * ((cx - cy * bx / by) / ax)[crystal]
     scale = ax[crystal]
     count, i = _images(along_a, _rest(yz) / scale)
-    x = (np.repeat(along_a, count) + i) * np.repeat(scale, count)
-    distance = np.sqrt(x * x + np.repeat(yz, count)) * np.repeat(radius[crystal], count)
-    shift = np.stack([i, np.repeat(j, count), np.repeat(k, count)])
+    squared = np.repeat(along_a, count)
+    squared += i
+    squared *= np.repeat(scale, count)
+    squared *= squared
+    squared += np.repeat(yz, count)
+    distance = np.sqrt(squared, out=squared)
+    distance *= np.repeat(radius[crystal], count)
+    shift = (i, np.repeat(j, count), np.repeat(k, count))
     pair = np.repeat(pair, count)
 
     center, source = center[pair], source[pair]
-    within = center == source
-    at_home = within.copy()
+    between = center != source
+    at_home = np.flatnonzero(~between)
     for component in shift:
-        at_home &= component == 0
-    forth, back = np.flatnonzero(~at_home), np.flatnonzero(~within)
+        at_home = at_home[component[at_home] == 0]
+    forth = np.delete(np.arange(len(center)), at_home)
+    back = np.flatnonzero(between)
     return Pairs(center, source, shift, distance, forth, back)
 
 
 def _images(offset: _Floats, reach: _Floats) -> tuple[_Integers, _Floats]:
     """All integers n with ``|offset + n| <= reach``: how many in each row, and all of them."""
-    lowest = np.ceil(-reach - offset)
-    count = np.maximum(np.floor(reach - offset) - lowest + 1, 0).astype(np.int64)
+    below = np.floor(reach + offset)
+    count = np.floor(reach - offset)
+    count += below
+    count += 1  # not negative, since the reach is not
+    count = count.astype(np.int64)
     end = np.cumsum(count)
-    return count, np.arange(end[-1]) + np.repeat(lowest - (end - count), count)
+    numbers = np.arange(end[-1], dtype=np.float64)
+    numbers -= np.repeat(below + (end - count), count)
+    return count, numbers
 
 
 def _rest(squared: _Floats) -> _Floats:
     """What the unit length leaves to the next component."""
-    rest: _Floats = np.sqrt(np.maximum(1 - squared, 0))
-    return rest
+    rest: _Floats = np.maximum(1 - squared, 0)
+    return np.sqrt(rest, out=rest)
 
 
 def _lower_triangle(lattice: _Floats) -> tuple[_Floats, ...]:
@@ -241,7 +257,7 @@ def _of_large_cell(cells: Cells, index: int, radius: float, pending: NDArray[np.
         min_r=max(1.0, (cells.volume[index] / _MAX_BINS) ** (1 / 3)),
     )
     center = centers[center]
-    shift = (image + wrap[center] - wrap[neighbor]).T
+    a, b, c = (image + wrap[center] - wrap[neighbor]).T
     forth = np.flatnonzero((center != neighbor) | image.any(axis=1))
     back = np.empty(0, dtype=np.int64)
-    return Pairs(center + first, neighbor + first, shift, distance, forth, back)
+    return Pairs(center + first, neighbor + first, (a, b, c), distance, forth, back)

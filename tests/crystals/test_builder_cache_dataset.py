@@ -7,8 +7,9 @@ from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.cache import GRAPH_CACHE, GraphCache, content_keys
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import Crystal
+from dssl_sklearn.crystals.graph_table import GraphTable
 from dssl_sklearn.crystals.reading import read_crystal
-from dssl_sklearn.crystals.table import CrystalTable, GraphTable
+from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.datasets import Corpus
 from dssl_sklearn.exceptions import InvalidStructureError, IsolatedSiteWarning
 
