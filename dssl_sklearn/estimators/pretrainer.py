@@ -380,7 +380,7 @@ class DSSLPretrainer(
         if isinstance(objective, Descriptors):
             # Of the crystal as it is, which is what `transform` will see.
             return objective
-        arguments = {
+        arguments: dict[str, Any] = {
             "mask_ratio": self.mask_ratio,
             "move": self.move,
             "loss": self.contrastive_loss,
