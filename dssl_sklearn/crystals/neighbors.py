@@ -21,11 +21,11 @@ SHELL_TOLERANCE = 1e-3
 #: Two sites closer than this (angstrom) count as being on one place.
 MIN_DISTANCE = 0.1
 #: First search radius over that of the sphere that holds the wanted neighbors at mean density.
-_FIRST_RADIUS = 1.22
+_FIRST_RADIUS = 1.2
 #: Factor by which the search radius grows for sites that still lack neighbors.
 _GROWTH = 1.3
 #: Pairs of sites that are searched at once, so that the arrays of a block stay in the cache.
-_PAIRS_PER_BLOCK = 12_000
+_PAIRS_PER_BLOCK = 20_000
 
 _Floats = NDArray[np.float64]
 _Integers = NDArray[np.int64]

@@ -11,7 +11,7 @@ from dssl_sklearn.crystals.ragged import ranges
 from dssl_sklearn.crystals.table import CrystalTable
 
 #: Sites above which binning the space of a cell is cheaper than looking at all its pairs of sites.
-LARGE_CELL = 50
+LARGE_CELL = 40
 #: A cell whose volume is below this share of the product of its edges is reduced before the search.
 _SKEWED_CELL = 0.1
 #: Share by which the radius is widened, so that rounding loses no neighbor on its surface.
