@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -32,6 +31,8 @@ class EndBlock:
         Distance of each end, counted within `levels`.
     level_offsets : Tensor of shape (n_levels_of_block,), int64
         First end of each distance.
+    twins : bool
+        Whether every distance has exactly two ends.
     """
 
     ends: slice
@@ -39,6 +40,7 @@ class EndBlock:
     site: Tensor
     level: Tensor
     level_offsets: Tensor
+    twins: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +53,22 @@ class Receipts:
 
     Attributes
     ----------
-    row : Tensor of shape (n_edges * n_heads + 2 * n_ends * n_heads,), int64
+    edges : slice
+        Edges whose source ends these are, counted in the order of `EdgeEnds.by_source`.
+    end, site : Tensor of shape (n_edges_of_block,), int64
+        Source end of each of them, counted within the block, and the site that attends to it.
+    row : Tensor of shape ((n_edges_of_block + 2 * n_ends_of_block) * n_heads,), int64
         Rows of the table.
     weight : Tensor of the same shape, int64
         Where the factor of each row is: in the attention of shape (n_edges, n_heads), flattened,
         followed by the gradient of the products, (n_ends, 2 * n_heads), flattened.
-    offset : Tensor of shape (n_ends * n_heads,), int64
+    offset : Tensor of shape (n_ends_of_block * n_heads,), int64
         Where the rows of each head of each end begin.
     """
 
+    edges: slice
+    end: Tensor
+    site: Tensor
     row: Tensor
     weight: Tensor
     offset: Tensor
@@ -77,7 +86,8 @@ class EdgeEnds:
     Attributes
     ----------
     distance : Tensor of shape (n_levels,)
-        Distances in angstrom that occur in a crystal, crystal by crystal.
+        Distances in angstrom that occur in a crystal: first those with exactly two ends, then
+        the others, crystal by crystal.
     site : Tensor of shape (n_ends,), int64
         Site of each end.
     level : Tensor of shape (n_ends,), int64, ascending
@@ -86,6 +96,8 @@ class EdgeEnds:
         The two ends of each edge.
     target : Tensor of shape (n_edges,), int64, ascending
         Target of each edge.
+    n_twins : int
+        How many distances have exactly two ends. Where sites have moved, nearly all.
     n_sites : int
         Number of sites.
     workspace : Workspace
@@ -98,6 +110,7 @@ class EdgeEnds:
     at_target: Tensor
     at_source: Tensor
     target: Tensor
+    n_twins: int
     n_sites: int
     workspace: Workspace = field(default_factory=Workspace, repr=False)
     _receipts: tuple[int, list[Receipts]] | None = field(default=None, repr=False)
@@ -123,40 +136,53 @@ class EdgeEnds:
     @cached_property
     def blocks(self) -> list[EndBlock]:
         """The ends in blocks; all in one on a GPU."""
+        n_ends, n_levels, n_paired = len(self), len(self.distance), 2 * self.n_twins
         if self.site.is_cuda:
-            return [self._block(slice(0, len(self)), slice(0, len(self.distance)))]
-        slices = list(block_slices(self.site))
-        first = self.level[::BLOCK].tolist()
-        last = [int(self.level[ends.stop - 1]) for ends in slices]
-        return [
-            self._block(ends, slice(low, high + 1))
-            for ends, low, high in zip(slices, first, last, strict=True)
-        ]
+            return [self._block(slice(0, n_ends), slice(0, n_levels))]
+        slices = [*_slices(0, n_paired, BLOCK - BLOCK % 2), *_slices(n_paired, n_ends, BLOCK)]
+        limits = [end for ends in slices for end in (ends.start, ends.stop - 1)]
+        low_high = iter(self.level[limits].tolist())
+        levels = [slice(low, high + 1) for low, high in zip(low_high, low_high, strict=True)]
+        return [self._block(*of_block) for of_block in zip(slices, levels, strict=True)]
 
     def _block(self, ends: slice, levels: slice) -> EndBlock:
         level = self.level[ends] - levels.start
         offsets = _offsets(level, levels.stop - levels.start)
-        return EndBlock(ends, levels, self.site[ends], level, offsets)
+        twins = levels.stop <= self.n_twins
+        return EndBlock(ends, levels, self.site[ends], level, offsets, twins)
+
+    @cached_property
+    def source_rank(self) -> Tensor:
+        """Position of each edge in the order of `by_source`, shape (n_edges,)."""
+        return self.by_source[0].argsort()
 
     def receipts(self, n_heads: int) -> list[Receipts]:
         """What every end receives in the backward pass, block by block."""
         if self._receipts is None or self._receipts[0] != n_heads:
-            whole = self._make_receipts(n_heads)
-            limits = [*whole.offset[:: BLOCK * n_heads].tolist(), len(whole.row)]
-            if self.site.is_cuda:
-                limits = [0, len(whole.row)]
-            blocks = [
-                Receipts(
-                    whole.row[start:stop],
-                    whole.weight[start:stop],
-                    whole.offset[block.ends.start * n_heads : block.ends.stop * n_heads] - start,
-                )
-                for block, (start, stop) in zip(self.blocks, pairwise(limits), strict=True)
-            ]
-            self._receipts = n_heads, blocks
+            self._receipts = n_heads, self._make_receipts(n_heads)
         return self._receipts[1]
 
-    def _make_receipts(self, n_heads: int) -> Receipts:
+    def _make_receipts(self, n_heads: int) -> list[Receipts]:
+        row, weight, offset = self._received_rows(n_heads)
+        order, first = self.by_source
+        end, site = self.at_source[order], self.target[order]
+        starts = [block.ends.start for block in self.blocks]
+        first_edge = [*first[starts].tolist(), len(order)]
+        first_row = [*offset[starts, 0].tolist(), len(row)]
+        receipts = []
+        for block, edge, rows in zip(
+            self.blocks, pairwise(first_edge), pairwise(first_row), strict=True
+        ):
+            edges, part = slice(*edge), slice(*rows)
+            bags = offset[block.ends].flatten() - part.start
+            end_of_block = end[edges] - block.ends.start
+            receipts.append(
+                Receipts(edges, end_of_block, site[edges], row[part], weight[part], bags)
+            )
+        return receipts
+
+    def _received_rows(self, n_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Fields `row`, `weight` and `offset` of the receipts of all ends together."""
         order, first = self.by_source
         n_ends, n_edges = len(self), len(order)
         end = self.at_source[order]
@@ -175,14 +201,7 @@ class EdgeEnds:
         for k in range(2):
             row[at_a + k] = (self.n_sites + k * n_heads + head).expand(n_ends, -1)
             weight[at_a + k] = n_edges * n_heads + (2 * number + k) * n_heads + head
-        return Receipts(row, weight, offset.flatten())
-
-
-def block_slices(rows: Tensor) -> Iterator[slice]:
-    """Cut rows into blocks that fit the cache; a GPU takes them all at once."""
-    size = max(len(rows), 1) if rows.is_cuda else BLOCK
-    for start in range(0, len(rows), size):
-        yield slice(start, min(start + size, len(rows)))
+        return row, weight, offset
 
 
 def edge_ends(batch: CrystalBatch) -> EdgeEnds:
@@ -209,6 +228,7 @@ def edge_ends(batch: CrystalBatch) -> EdgeEnds:
             at_target=number[::2],
             at_source=number[1::2],
             target=target,
+            n_twins=len(source),
             n_sites=batch.n_sites,
         )
     pair, distance = pair_edges(batch)
@@ -222,15 +242,30 @@ def edge_ends(batch: CrystalBatch) -> EdgeEnds:
         distance = lengths[key % max(len(lengths), 1)]
     key = torch.cat([level * batch.n_sites + target, level * batch.n_sites + source])
     key, end = _distinct(key)
+    level = key // batch.n_sites
+    has_twins = torch.bincount(level, minlength=len(distance)) == 2
+    by_level, by_end = _twins_first(has_twins), _twins_first(has_twins[level])
+    level_number, end_number = by_level.argsort(), by_end.argsort()
     return EdgeEnds(
-        distance=distance,
-        site=key % batch.n_sites,
-        level=key // batch.n_sites,
-        at_target=end[: len(target)],
-        at_source=end[len(target) :],
+        distance=distance[by_level],
+        site=(key % batch.n_sites)[by_end],
+        level=level_number[level[by_end]],
+        at_target=end_number[end[: len(target)]],
+        at_source=end_number[end[len(target) :]],
         target=target,
+        n_twins=int(has_twins.sum()),
         n_sites=batch.n_sites,
     )
+
+
+def _twins_first(is_twin: Tensor) -> Tensor:
+    """Order that puts these first and leaves all else as it is."""
+    return torch.cat([is_twin.nonzero(), (~is_twin).nonzero()]).squeeze(1)
+
+
+def _slices(start: int, stop: int, size: int) -> list[slice]:
+    """Cut a range into pieces of one size and a rest."""
+    return [slice(k, min(k + size, stop)) for k in range(start, stop, size)]
 
 
 def _distinct(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from dssl_sklearn._checks import check_integer
 
@@ -99,23 +102,86 @@ class DiffGroupNorm(nn.Module):
         # Statistics need full precision, whatever the linear layers run in.
         with torch.autocast(sites.device.type, enabled=False):
             sites = sites.to(self.weight.dtype)
+            if self.training and len(sites) > 1:
+                return self._normalize_by_batch(sites)
             groups = self.assign(sites).softmax(dim=1)
-            mean, variance = self._statistics(sites, groups)
-            factor = self.weight * (variance + _EPS).rsqrt()
-            offset = (self.bias - mean * factor).sum(0)
+            factor = self.weight * (self.running_var + _EPS).rsqrt()
+            offset = (self.bias - self.running_mean * factor).sum(0)
             normalized: Tensor = sites * (groups @ factor) + offset
             return sites + self.scale * normalized
 
-    def _statistics(self, sites: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance that normalize the products of group weights and features."""
-        n_sites = len(sites)
-        if not self.training or n_sites < 2:
-            return self.running_mean, self.running_var
-        mean, variance = _product_statistics(sites, groups)
+    def _normalize_by_batch(self, sites: Tensor) -> Tensor:
+        out: Tensor
+        out, mean, variance = _GroupNorm.apply(  # type: ignore[no-untyped-call]
+            sites, self.assign.weight, self.weight, self.bias, self.scale
+        )
         with torch.no_grad():
             self.running_mean.lerp_(mean, _MOMENTUM)
-            self.running_var.lerp_(variance * (n_sites / (n_sites - 1)), _MOMENTUM)
-        return mean, variance
+            self.running_var.lerp_(variance * (len(sites) / (len(sites) - 1)), _MOMENTUM)
+        return out
+
+
+class _GroupNorm(torch.autograd.Function):
+    """Normalization by the statistics of the batch; only its input is kept for the gradient.
+
+    With group weights s and features x, their products y = s x have the means m and the variances
+    v, and the result is x + scale sum_g (w (y - m) / sqrt(v + eps) + b).
+    """
+
+    @staticmethod
+    def forward(  # noqa: PLR0917 - what autograd hands in
+        ctx: Any,  # noqa: ANN401 - torch leaves it untyped
+        sites: Tensor,
+        assign: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        scale: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        groups = (sites @ assign.t()).softmax(dim=1)
+        mean, variance = _product_statistics(sites, groups)
+        factor = weight * (variance + _EPS).rsqrt()
+        offset = (bias - mean * factor).sum(0)
+        ctx.save_for_backward(sites, assign, weight, groups, mean, variance)
+        ctx.scale = scale
+        ctx.mark_non_differentiable(mean, variance)
+        update = (groups @ factor).mul_(sites).add_(offset)
+        return torch.add(sites, update, alpha=scale), mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # the statistics are not differentiable
+        ctx: Any,  # noqa: ANN401
+        grad: Tensor,
+        *_: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        sites, assign, weight, groups, mean, variance = ctx.saved_tensors
+        n_sites = len(sites)
+        site_mean, group_mean = sites.mean(0), groups.mean(0)
+        dx, ds = sites - site_mean, groups - group_mean
+        # y - m = s dx + X ds - shift, with the means X of the features.
+        shift = mean - group_mean.unsqueeze(1) * site_mean
+        rate = (variance + _EPS).rsqrt()
+        total = grad.sum(0)
+        # Sum of grad (y - m) over the sites.
+        covariance = groups.t() @ (grad * dx) + site_mean * (ds.t() @ grad) - shift * total
+        factor = ctx.scale * weight * rate
+        slope = factor * rate.square() * covariance / n_sites
+        # The gradient at y is factor (grad - mean of grad) - slope (y - m).
+        centered = grad - total / n_sites
+        grad_groups = (
+            (sites * centered) @ factor.t()
+            - groups * ((sites * dx) @ slope.t())
+            - ds * (sites @ (slope * site_mean).t())
+            + sites @ (slope * shift).t()
+        )
+        grad_logits = groups * (grad_groups - (grad_groups * groups).sum(1, keepdim=True))
+        grad_sites = grad + grad_logits @ assign
+        grad_sites += centered * (groups @ factor)
+        grad_sites -= dx * (groups.square() @ slope)
+        grad_sites -= (groups * ds) @ (slope * site_mean)
+        grad_sites += groups @ (slope * shift)
+        grad_bias = (ctx.scale * total).expand_as(weight)
+        return grad_sites, grad_logits.t() @ sites, ctx.scale * rate * covariance, grad_bias, None
 
 
 def _product_statistics(sites: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:

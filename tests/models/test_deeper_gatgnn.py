@@ -165,8 +165,13 @@ def test_group_norm_equals_torch_geometric(training, mean, fill_statistics):
     out, expected = norm(sites), reference(sites)
     torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10)
     weights = torch.randn_like(out)
-    gradients = [torch.autograd.grad((o * weights).sum(), sites)[0] for o in (out, expected)]
-    torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
+    ours = torch.autograd.grad(
+        (out * weights).sum(), [sites, norm.assign.weight, norm.weight, norm.bias]
+    )
+    of_reference = [sites, reference.lin.weight, reference.norm.weight, reference.norm.bias]
+    theirs = torch.autograd.grad((expected * weights).sum(), of_reference)
+    for found, wanted in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(found, wanted.view_as(found), rtol=1e-8, atol=1e-8)
     for name in ("running_mean", "running_var"):
         theirs = getattr(reference.norm, name).view(4, 6)
         torch.testing.assert_close(getattr(norm, name), theirs, rtol=1e-10, atol=1e-10)

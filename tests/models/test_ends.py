@@ -53,18 +53,28 @@ def test_distances_that_need_a_gradient_stay_apart(symmetric_batch):
     assert (distance.grad == 0.5).all()
 
 
+def test_distances_with_two_ends_come_first(batch):
+    ends = edge_ends(batch)
+    counts = torch.bincount(ends.level)
+    assert (counts[: ends.n_twins] == 2).all()
+    assert (counts[ends.n_twins :] != 2).all()
+
+
 def test_blocks_cover_everything_in_order(batch, monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 7)
     ends = edge_ends(batch)
-    stops = [0, *(block.ends.stop for block in ends.blocks)]
-    assert stops == [*range(0, len(ends), 7), len(ends)]
+    covered = [end for block in ends.blocks for end in range(block.ends.start, block.ends.stop)]
+    assert covered == list(range(len(ends)))
     for block in ends.blocks:
+        assert 0 < len(block.site) <= 7
         level = torch.arange(block.levels.start, block.levels.stop)[block.level]
         assert (level == ends.level[block.ends]).all()
         assert (block.site == ends.site[block.ends]).all()
         # Every distance of the block has an end in it, the first one where its offset says.
         first = [block.level.tolist().index(k) for k in range(len(block.level_offsets))]
         assert block.level_offsets.tolist() == first
+        if block.twins:
+            assert block.level.tolist() == [k // 2 for k in range(len(block.site))]
 
 
 def test_receipts_are_attending_sites_and_scores(batch, monkeypatch):
@@ -80,6 +90,10 @@ def test_receipts_are_attending_sites_and_scores(batch, monkeypatch):
                 receipts.row[start:stop].tolist(), receipts.weight[start:stop].tolist(), strict=True
             )
             found += [(end, head, *piece) for piece in pieces]
+        edges = ends.by_source[0][receipts.edges]
+        assert (ends.at_source[edges] == receipts.end + block.ends.start).all()
+        assert (ends.target[edges] == receipts.site).all()
+    assert (ends.by_source[0][ends.source_rank] == torch.arange(n_edges)).all()
     expected = []
     for head in range(n_heads):
         for edge, (end, site) in enumerate(
