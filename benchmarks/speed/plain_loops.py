@@ -59,7 +59,7 @@ class PlainPretraining:
 
 
 class PlainFineTuning:
-    """Regression with the Huber loss and AdamW.
+    """Regression with absolute errors and AdamW, on embeddings of unit spread.
 
     Parameters
     ----------
@@ -72,11 +72,12 @@ class PlainFineTuning:
     """
 
     def __init__(self, net: Any, graphs: Sequence[CrystalGraph], y: Tensor) -> None:  # noqa: ANN401
-        encoder = plain_encoder(net.module_.encoder)
-        self.model = torch.nn.ModuleDict(
-            {"encoder": encoder, "head": MLPHead(encoder.crystal_width, 1)}
-        )
-        self.model.load_state_dict(net.module_.state_dict())
+        model = net.module_
+        encoder = plain_encoder(model.encoder)
+        self.mean, self.scale = model.mean, model.scale
+        head = MLPHead(encoder.crystal_width, 1, hidden=model.head.layers[0].out_features)
+        head.load_state_dict(model.head.state_dict())
+        self.model = torch.nn.ModuleDict({"encoder": encoder, "head": head})
         self.graphs, self.y, self.batch_size = graphs, y, net.batch_size
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=net.lr)
 
@@ -85,7 +86,7 @@ class PlainFineTuning:
         self.model.train()
         for rows in torch.split(torch.randperm(len(self.graphs)), self.batch_size):
             self.optimizer.zero_grad()
-            loss = F.smooth_l1_loss(self._predict(rows), self.y[rows])
+            loss = F.l1_loss(self._predict(rows), self.y[rows])
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
 
@@ -98,5 +99,6 @@ class PlainFineTuning:
 
     def _predict(self, rows: Tensor) -> Tensor:
         batch = plain_batch([self.graphs[i] for i in rows.tolist()])
-        output: Tensor = self.model["head"](self.model["encoder"](batch)[1])
+        embeddings = (self.model["encoder"](batch)[1] - self.mean) / self.scale
+        output: Tensor = self.model["head"](embeddings)
         return output.squeeze(1)
