@@ -59,5 +59,9 @@ class IsolatedSiteWarning(UserWarning):
     """Some sites have no neighbor within the cutoff; it was widened for them."""
 
 
+class NegativeTransferWarning(UserWarning):
+    """Pretraining made a network worse, by more than chance explains."""
+
+
 class TrainingError(DSSLError, RuntimeError):
     """Training cannot go on, for example because the loss is no longer a number."""

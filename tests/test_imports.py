@@ -23,6 +23,7 @@ MAY_IMPORT = {
     # The top holds the version, which goes into the files of weights.
     "estimators": {"__init__", "training", "objectives", "models", "views", "crystals"},
     "datasets": {"crystals"},
+    "model_selection": {"estimators", "datasets", "crystals"},
     "__init__": {"estimators"},
 }
 #: Library -> parts that may import it.
@@ -30,7 +31,9 @@ ONLY_IN = {
     "pymatgen": {"crystals", "datasets"},
     # Estimators hand skorch's callbacks and history through; the loop is training's.
     "skorch": {"training", "estimators"},
-    "sklearn": {"crystals", "datasets", "training", "estimators"},
+    "sklearn": {
+        *("crystals", "datasets", "training", "estimators", "model_selection"),
+    },
     # Accepted by what they can do, never imported; or replaced by torch's own operations.
     "ase": set(),
     "torch_scatter": set(),

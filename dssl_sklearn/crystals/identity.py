@@ -1,0 +1,155 @@
+"""What makes two crystals kin: formula, elements, prototype; and when they are the same one."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
+from dssl_sklearn.crystals.inputs import as_sequence
+from dssl_sklearn.crystals.reading import UnusableCrystalError, read_sites, unusable
+from dssl_sklearn.crystals.table import CrystalTable, Tabular
+from dssl_sklearn.exceptions import InvalidStructureError
+
+if TYPE_CHECKING:
+    from pymatgen.core import Composition
+
+
+def read_crystals(X: Any, name: str = "X") -> CrystalTable:  # noqa: ANN401 - the door takes anything
+    """Read crystals of any accepted kind, without building graphs.
+
+    Parameters
+    ----------
+    X : sequence of crystals of shape (n_structures,)
+        Structures, ASE Atoms, structure dicts, paths of CIF or POSCAR files, or graphs.
+    name : str, default="X"
+        Name of the argument in error messages.
+
+    Returns
+    -------
+    CrystalTable
+        The crystals in their order.
+
+    Raises
+    ------
+    InvalidInputError
+        If `X` is not a sequence of crystals.
+    InvalidStructureError
+        Naming every crystal that cannot be used and why.
+    """
+    items = as_sequence(X, name)
+    if isinstance(items, Tabular):
+        table = items.crystal_table(0, len(items))
+        reasons = unusable(table)
+    else:
+        table, reasons = _read_items(items)
+    if reasons:
+        raise InvalidStructureError(reasons, len(items))
+    return table
+
+
+def _read_items(items: Any) -> tuple[CrystalTable, dict[int, str]]:  # noqa: ANN401
+    sites, places, reasons = [], [], {}
+    for index in range(len(items)):
+        item = items[index]
+        try:
+            sites.append(read_sites(item.crystal if isinstance(item, CrystalGraph) else item))
+            places.append(index)
+        except UnusableCrystalError as error:
+            reasons[index] = str(error)
+    table = CrystalTable.of(sites)
+    return table, reasons | {places[row]: reason for row, reason in unusable(table).items()}
+
+
+def composition(crystal: Crystal) -> Composition:
+    """Composition of the cell as pymatgen's object."""
+    from pymatgen.core import Composition, Element
+
+    numbers, amounts = np.unique(crystal.numbers, return_counts=True)
+    pairs = zip(numbers.tolist(), amounts.tolist(), strict=True)
+    return Composition({Element.from_Z(z): amount for z, amount in pairs})
+
+
+def reduced_formula(crystal: Crystal) -> str:
+    """Reduced formula, such as ``"Al2O3"``; equal for all polymorphs."""
+    return str(composition(crystal).reduced_formula)
+
+
+def chemical_system(crystal: Crystal) -> str:
+    """Elements in alphabetical order, such as ``"Al-O"``."""
+    return str(composition(crystal).chemical_system)
+
+
+def prototype(crystal: Crystal, symprec: float = 0.01) -> str:
+    """Space group and anonymous formula, such as ``"225 AB"`` for rock salt.
+
+    Parameters
+    ----------
+    crystal : Crystal
+        One crystal.
+    symprec : float, default=0.01
+        How far sites may be from their symmetric places, in angstrom.
+
+    Returns
+    -------
+    str
+        International number of the space group, a space, the anonymous formula.
+
+    Raises
+    ------
+    UnusableCrystalError
+        If no space group is found.
+    """
+    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of spglib, about its own future
+            number = SpacegroupAnalyzer(crystal.to_structure(), symprec).get_space_group_number()
+    except Exception as error:
+        raise UnusableCrystalError(
+            f"no space group is found with symprec={symprec} (sites on top of each other?): {error}"
+        ) from error
+    return f"{number} {composition(crystal).reduced_composition.anonymized_formula}"
+
+
+def formula_key(numbers: NDArray[np.int64]) -> bytes:
+    """Key that crystals of one reduced formula share, made in microseconds.
+
+    Parameters
+    ----------
+    numbers : ndarray of shape (n_sites,), int64
+        Atomic numbers of all sites.
+
+    Returns
+    -------
+    bytes
+        The same for every choice of cell and order of sites.
+    """
+    amounts = np.bincount(numbers)
+    elements = np.flatnonzero(amounts)
+    reduced = amounts[elements] // np.gcd.reduce(amounts[elements])
+    return np.concatenate([elements, reduced]).tobytes()
+
+
+class CrystalMatcher:
+    """Says whether two crystals of one formula are the same crystal.
+
+    pymatgen's ``StructureMatcher`` with its default tolerances decides, on primitive cells scaled
+    to one volume per atom: the choice of cell, orientation, origin, order of sites, a small
+    relaxation and a change of volume do not count, while polymorphs stay apart.
+    """
+
+    def __init__(self) -> None:
+        from pymatgen.analysis.structure_matcher import StructureMatcher
+
+        self._matcher = StructureMatcher()
+
+    def same(self, one: Crystal, other: Crystal) -> bool:
+        """Whether both are one crystal."""
+        if formula_key(one.numbers) != formula_key(other.numbers):
+            return False
+        return bool(self._matcher.fit(one.to_structure(), other.to_structure()))
