@@ -1,0 +1,152 @@
+"""What conformal regressor and classifier share: split, fit, positions in messages."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.utils import check_random_state, get_tags
+from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.validation import check_is_fitted
+
+from dssl_sklearn.estimators.targets import check_length
+from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
+from dssl_sklearn.uncertainty._mapie import FittedModel, as_rows
+
+Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+
+class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
+    """Base of the estimators that give the predictions of another one a stated coverage."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "estimator": [HasMethods(["fit", "predict"])],
+        "confidence_level": [Interval(Real, 0, 1, closed="neither"), "array-like"],
+        "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"]), "array-like"],
+        "random_state": ["random_state"],
+    }
+
+    estimator: Any
+    confidence_level: float | Sequence[float]
+    method: str
+    cv: Any
+    random_state: Any
+    estimator_: Any
+    mapie_: Any
+    n_calibration_: int
+
+    @abstractmethod
+    def _k_fold(self, n_folds: int, seed: int) -> Any:  # noqa: ANN401
+        """Shuffled folds for `cv` given as a number."""
+
+    def _fit_split(
+        self, make: Callable[..., Any], X: NDArray[Any], y: NDArray[Any], folds: Folds
+    ) -> Self:
+        """Fit on one part, or take the estimator as it is, and calibrate on the other part.
+
+        `make` makes MAPIE's estimator from a fitted one.
+        """
+        everything = np.arange(len(X))
+        train, calibration = folds[0] if folds else (everything, everything)
+        levels = self._levels(len(calibration))
+        if folds:
+            with positions_in(train, len(X)):
+                fitted = clone(self.estimator).fit(X[train], y[train])
+        else:
+            fitted = self.estimator
+        mapie = make(FittedModel(fitted), confidence_level=levels)
+        with positions_in(calibration, len(X)):
+            mapie.conformalize(X[calibration], y[calibration])
+        # Only now, so that a fit that fails leaves the last one whole.
+        self.estimator_, self.mapie_, self.n_calibration_ = fitted, mapie, len(calibration)
+        return self
+
+    def _check_rows(self, X: Any, y: Any) -> NDArray[Any]:  # noqa: ANN401
+        """Check the parameters and the lengths; what can be cut into parts comes back."""
+        self._validate_params()
+        rows = as_rows(X)
+        check_length(y, len(rows))
+        if self.method == "prefit":
+            check_is_fitted(
+                self.estimator,
+                msg="method='prefit' takes a fitted estimator, but this %(name)s is not fitted; "
+                "fit it, and wrap it in sklearn.frozen.FrozenEstimator to keep it fitted through "
+                "clone and cross-validation.",
+            )
+        return rows
+
+    def _folds(self, X: NDArray[Any], y: NDArray[Any], groups: Any) -> Folds:  # noqa: ANN401
+        """Parts for training and calibration; drawn once, since splitters may draw anew."""
+        if self.method == "prefit":
+            return []
+        if isinstance(self.cv, Integral):
+            n_folds = int(self.cv)
+            if n_folds > len(X):
+                raise InvalidInputError(
+                    f"cv={n_folds} folds of {len(X)} structure(s) are not possible; give more "
+                    "structures or a smaller cv."
+                )
+            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            return list(self._k_fold(n_folds, seed).split(X, y, groups))
+        if hasattr(self.cv, "split"):
+            return list(self.cv.split(X, y, groups))
+        return [(np.asarray(train), np.asarray(test)) for train, test in self.cv]
+
+    def _levels(self, n_calibration: int) -> list[float]:
+        """Confidence levels, after a check that the calibration part carries them."""
+        levels = [float(level) for level in np.atleast_1d(self.confidence_level)]
+        for level in levels:
+            if not 0 < level < 1:
+                raise InvalidInputError(
+                    f"confidence_level must lie between 0 and 1, got {level!r} in "
+                    f"{self.confidence_level!r}."
+                )
+        for level in levels:
+            # The rank that MAPIE reads off must exist, on the other side, too.
+            needed = max(1 / level, 1 / (1 - level))
+            if n_calibration < needed:
+                raise InvalidInputError(
+                    f"confidence_level={level:g} needs at least {int(np.ceil(needed - 1e-9))} "
+                    f"structures for calibration, got {n_calibration}; give more structures, a "
+                    "lower level, or method='cv+', which calibrates a regressor on all of them."
+                )
+        return levels
+
+    def _of_levels(self, found: NDArray[Any]) -> NDArray[Any]:
+        """Drop the axis of the confidence levels where a single one was asked for."""
+        return found[..., 0] if np.ndim(self.confidence_level) == 0 else found
+
+    def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - sklearn.utils.Tags moved between versions
+        """Take what the wrapped estimator takes."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags = get_tags(self.estimator).input_tags
+        return tags
+
+
+@contextmanager
+def positions_in(rows: NDArray[np.int64], n_structures: int) -> Iterator[None]:
+    """Have errors on crystals of a part name their positions in the whole.
+
+    Parameters
+    ----------
+    rows : ndarray of int of shape (n_part,)
+        Positions of the part.
+    n_structures : int
+        Length of the whole.
+
+    Raises
+    ------
+    InvalidStructureError
+        In place of the one about the part.
+    """
+    try:
+        yield
+    except InvalidStructureError as error:
+        reasons = {int(rows[index]): reason for index, reason in error.reasons.items()}
+        raise InvalidStructureError(reasons, n_structures) from error

@@ -1,0 +1,110 @@
+"""Embeddings and elements of crystals, from weights, a pretrainer or a predictor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from dssl_sklearn.crystals.builder import GraphBuilder
+from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
+from dssl_sklearn.estimators.pretrained import resolve_pretrained
+from dssl_sklearn.estimators.property import PropertyEstimator
+from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.models.encoder import CrystalEncoder
+from dssl_sklearn.training.inference import encode
+
+
+@dataclass(frozen=True, eq=False)
+class Embedder:
+    """An encoder with the graphs that it reads.
+
+    Attributes
+    ----------
+    encoder : CrystalEncoder
+        Trained.
+    builder : GraphBuilder
+        With the settings that the encoder was trained on.
+    batch_size : int
+        Mean number of crystals in a batch.
+    device : str
+        Where to compute.
+    """
+
+    encoder: CrystalEncoder
+    builder: GraphBuilder
+    batch_size: int
+    device: str
+
+    @classmethod
+    def of(cls, pretrained: Any, n_jobs: int | None) -> Self:  # noqa: ANN401
+        """Take the encoder of weights, of a fitted pretrainer or of a fitted predictor.
+
+        Parameters
+        ----------
+        pretrained : str, path or fitted estimator
+            As for `ApplicabilityDomain`.
+        n_jobs : int or None
+            Processes for building graphs.
+
+        Returns
+        -------
+        Embedder
+            Sharing the weights.
+
+        Raises
+        ------
+        InvalidInputError
+            If it is something else, or a pretrainer that is not fitted.
+        NotFittedError
+            If it is a predictor that is not fitted.
+        WeightsError
+            If there are no such weights.
+        """
+        if isinstance(pretrained, FrozenEstimator):
+            pretrained = pretrained.estimator
+        if isinstance(pretrained, PropertyEstimator):
+            check_is_fitted(pretrained, "net_")
+            architecture, net = pretrained.architecture_, pretrained.net_
+            encoder = net.module_.encoder
+        else:
+            pretrainer = resolve_pretrained(pretrained)
+            if pretrainer is None:
+                raise InvalidInputError("pretrained is None; give weights or a fitted estimator.")
+            architecture, net = pretrainer.architecture_, pretrainer.net_
+            encoder = pretrainer.encoder_
+        builder = GraphBuilder(architecture.cutoff, architecture.max_neighbors, n_jobs=n_jobs)
+        return cls(encoder, builder, net.batch_size, net.device)
+
+    def embed(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:  # noqa: ANN401
+        """Embed crystals and list their elements.
+
+        Parameters
+        ----------
+        X : sequence of crystals of shape (n_structures,)
+            Of any accepted kind.
+
+        Returns
+        -------
+        ndarray of shape (n_structures, width), float64
+            Embeddings.
+        ndarray of bool of shape (n_structures, MAX_ATOMIC_NUMBER + 1)
+            Whether the element of this atomic number is in the crystal.
+
+        Raises
+        ------
+        InvalidInputError
+            If `X` is not a sequence of crystals.
+        InvalidStructureError
+            If any crystal cannot be used.
+        """
+        graphs = self.builder.dataset(X)
+        batches = encode(self.encoder, graphs, self.batch_size, self.device)
+        embeddings = np.concatenate([crystals for _, crystals, _ in batches]).astype(np.float64)
+        elements = np.zeros((len(graphs), MAX_ATOMIC_NUMBER + 1), dtype=bool)
+        elements[np.repeat(np.arange(len(graphs)), graphs.n_sites), graphs.numbers] = True
+        return embeddings, elements

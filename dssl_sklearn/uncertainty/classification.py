@@ -1,0 +1,237 @@
+"""Sets of classes of stated coverage around any classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.model_selection import StratifiedKFold
+from sklearn.utils._param_validation import HasMethods, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from dssl_sklearn.estimators.targets import class_targets
+from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.uncertainty._conformal import ConformalEstimator
+from dssl_sklearn.uncertainty._mapie import as_rows, import_mapie
+
+
+class ConformalClassifier(ClassifierMixin, ConformalEstimator):
+    """Sets of classes that contain the true class with a stated probability.
+
+    Conformal prediction by MAPIE [1]_, on structures as they are. A set holds every class whose
+    probability is large enough that the sets of the calibration crystals missed no more of their
+    true classes than stated; sure crystals get one class, doubtful ones several. A set may be
+    empty, where no class is likely. The coverage holds on average over crystals from the same
+    source as the calibration crystals, not for each class by itself.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Classifier with ``predict_proba``, such as `DSSLClassifier` or a pipeline.
+    confidence_level : float or sequence of float, default=0.9
+        Probability with which a set shall contain the true class; several at once give one set
+        each.
+    method : {"split", "prefit"}, default="split"
+        "split" trains on one part and calibrates on the other. "prefit" takes a fitted estimator,
+        and `fit` only calibrates it, on crystals that it must not have seen.
+    cv : int, splitter or sequence of (train, test) rows, default=5
+        "split" trains and calibrates on the parts of the first fold. A number means shuffled folds
+        with the same shares of the classes.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the shuffling. The wrapped estimator has one of its own.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Classes, in the order of the columns of the sets.
+    estimator_ : estimator
+        The fitted classifier behind `predict`.
+    mapie_ : SplitConformalClassifier
+        MAPIE's estimator.
+    n_calibration_ : int
+        Crystals behind the sets.
+
+    References
+    ----------
+    .. [1] M. Sadinle, J. Lei and L. Wasserman, "Least Ambiguous Set-Valued Classifiers With Bounded
+       Error Levels", J. Am. Stat. Assoc. 114, 223 (2019).
+
+    Examples
+    --------
+    >>> from dssl_sklearn import DSSLClassifier
+    >>> from dssl_sklearn.datasets import load_elasticity
+    >>> from dssl_sklearn.uncertainty import ConformalClassifier
+    >>> structures, y = load_elasticity(target="log10_K_VRH", return_X_y=True)
+    >>> stiff = y > 2
+    >>> model = ConformalClassifier(DSSLClassifier(max_epochs=2, random_state=0), random_state=0)
+    >>> labels, sets = model.fit(structures[:80], stiff[:80]).predict_set(structures[80:84])
+    >>> labels.shape, sets.shape, sets.dtype
+    ((4,), (4, 2), dtype('bool'))
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **ConformalEstimator._parameter_constraints,  # noqa: SLF001 - the base's own
+        "estimator": [HasMethods(["fit", "predict", "predict_proba"])],
+        "method": [StrOptions({"split", "prefit"})],
+    }
+
+    def __init__(
+        self,
+        estimator: Any,  # noqa: ANN401 - any classifier
+        *,
+        confidence_level: float | Sequence[float] = 0.9,
+        method: Literal["split", "prefit"] = "split",
+        cv: Any = 5,  # noqa: ANN401 - whatever splits
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.confidence_level = confidence_level
+        self.method = method
+        self.cv = cv
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:  # noqa: ANN401
+        """Train and calibrate; with ``method="prefit"`` only calibrate.
+
+        Parameters
+        ----------
+        X : sequence of crystals of shape (n_structures,)
+            Whatever the estimator takes; or an array of shape (n_structures, n_features).
+        y : array-like of shape (n_structures,)
+            Classes, all of them known.
+        groups : array-like of shape (n_structures,), default=None
+            Handed to a splitter that keeps groups together.
+
+        Returns
+        -------
+        self
+            The calibrated classifier.
+
+        Raises
+        ------
+        InvalidInputError
+            If `X`, `y` or an argument has an unusable value, there are too few crystals for the
+            confidence level, or a class of the calibration part is not in the training part.
+        InvalidStructureError
+            If any crystal cannot be used.
+        NotFittedError
+            If ``method="prefit"`` and the estimator is not fitted.
+        MissingDependencyError
+            If MAPIE is not installed.
+        """
+        mapie = import_mapie("classification", type(self).__name__)
+        rows = self._check_rows(X, y)
+        labels = _known_classes(y)
+        folds = self._folds(rows, labels, groups)
+        known = labels[folds[0][0]] if folds else self.estimator.classes_
+        unknown = np.setdiff1d(labels, known)
+        if len(unknown):
+            raise InvalidInputError(
+                f"y holds {unknown[0].item()!r}, a class that the training part does not have; "
+                "give more structures of that class, or leave it out."
+            )
+        make = partial(mapie.SplitConformalClassifier, conformity_score="lac", prefit=True)
+        return self._fit_split(make, rows, labels, folds)
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """Classes, in the order of the columns of the sets."""
+        check_is_fitted(self, "mapie_")
+        return self.estimator_.classes_  # type: ignore[no-any-return]
+
+    def predict(self, X: Any) -> NDArray[Any]:  # noqa: ANN401
+        """Predict as the wrapped estimator does.
+
+        Parameters
+        ----------
+        X : sequence of crystals of shape (n_structures,)
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_structures,)
+            Most probable classes.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        InvalidInputError, InvalidStructureError
+            As `fit`.
+        """
+        check_is_fitted(self, "mapie_")
+        return self.estimator_.predict(as_rows(X))  # type: ignore[no-any-return]
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
+        """Predict probabilities as the wrapped estimator does; they are not recalibrated.
+
+        Parameters
+        ----------
+        X : sequence of crystals of shape (n_structures,)
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_structures, n_classes)
+            Probabilities in the order of `classes_`.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        InvalidInputError, InvalidStructureError
+            As `fit`.
+        """
+        check_is_fitted(self, "mapie_")
+        return self.estimator_.predict_proba(as_rows(X))  # type: ignore[no-any-return]
+
+    def predict_set(self, X: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:  # noqa: ANN401
+        """Predict with sets of classes.
+
+        Parameters
+        ----------
+        X : sequence of crystals of shape (n_structures,)
+            As for `fit`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_structures,)
+            Most probable classes.
+        sets : ndarray of bool of shape (n_structures, n_classes) or (..., n_levels)
+            Whether a class is in the set, for each level where `confidence_level` is a sequence.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        InvalidInputError, InvalidStructureError
+            As `fit`.
+        """
+        check_is_fitted(self, "mapie_")
+        labels, sets = self.mapie_.predict_set(as_rows(X))
+        return labels, self._of_levels(sets)
+
+    def _k_fold(self, n_folds: int, seed: int) -> StratifiedKFold:
+        return StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+
+
+def _known_classes(y: Any) -> NDArray[Any]:  # noqa: ANN401
+    """Read one class for each crystal.
+
+    Raises
+    ------
+    InvalidInputError
+        If some are missing.
+    """
+    classes, codes = class_targets(y)
+    missing = np.flatnonzero(codes < 0)
+    if len(missing):
+        raise InvalidInputError(
+            f"y is missing for {len(missing)} of {len(codes)} structure(s), the first at position "
+            f"{missing[0]}; calibration needs the true classes: leave these out."
+        )
+    return classes[codes]

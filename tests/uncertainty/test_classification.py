@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import ShuffleSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
+
+from dssl_sklearn import DSSLClassifier
+from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.uncertainty import ConformalClassifier
+
+
+@pytest.fixture(scope="session")
+def hardness(elastic_table):
+    """Embeddings with three classes of the bulk modulus."""
+    X, y = elastic_table
+    return X, np.array(["soft", "medium", "stiff"])[np.digitize(y, [1.7, 2.1])]
+
+
+def logistic():
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+
+
+@pytest.mark.parametrize("level", [0.8, 0.9])
+def test_coverage_is_as_stated(hardness, level):
+    X, y = hardness
+    shares, sizes = [], []
+    splitter = ShuffleSplit(15, train_size=200, random_state=0)
+    for seed, (train, test) in enumerate(splitter.split(X)):
+        model = ConformalClassifier(logistic(), confidence_level=level, cv=2, random_state=seed)
+        _, sets = model.fit(X[train], y[train]).predict_set(X[test])
+        shares.append(sets[np.arange(len(test)), np.searchsorted(model.classes_, y[test])].mean())
+        sizes.append(sets.sum(axis=1).mean())
+    # Beta law of the coverage with 100 calibration crystals, 4 standard errors.
+    margin = 4 * np.sqrt(level * (1 - level) / 101 + level * (1 - level) / len(test)) / np.sqrt(15)
+    assert level - margin <= np.mean(shares) <= level + 0.01 + margin
+    assert np.mean(sizes) < 2
+
+
+def test_on_structures(elastic, tiny):
+    structures, y = elastic[0][:40], np.where(elastic[1][:40] > 2, "stiff", "soft")
+    model = ConformalClassifier(DSSLClassifier(**tiny), confidence_level=0.75, random_state=0)
+    labels, sets = clone(model).fit(structures, y).predict_set(structures[:6])
+    assert labels.shape == (6,)
+    assert sets.shape == (6, 2)
+    assert sets.dtype == bool
+    fitted = model.fit(structures, y)
+    assert fitted.classes_.tolist() == ["soft", "stiff"]
+    np.testing.assert_array_equal(fitted.predict(structures[:6]), labels)
+    np.testing.assert_array_equal(
+        fitted.predict_proba(structures[:6]), fitted.estimator_.predict_proba(structures[:6])
+    )
+    assert is_classifier(model)
+    assert not get_tags(model).input_tags.two_d_array
+    calibrated = ConformalClassifier(fitted.estimator_, method="prefit", confidence_level=0.8)
+    y_new = np.where(elastic[1][40:60] > 2, "stiff", "soft")
+    assert calibrated.fit(elastic[0][40:60], y_new).estimator_ is fitted.estimator_
+
+
+def test_several_levels_are_nested(hardness):
+    X, y = hardness
+    model = ConformalClassifier(logistic(), confidence_level=[0.7, 0.9], random_state=0)
+    _, sets = model.fit(X[:150], y[:150]).predict_set(X[150:])
+    assert sets.shape == (len(X) - 150, 3, 2)
+    assert (sets[..., 1] >= sets[..., 0]).all()
+    assert sets[..., 1].sum() > sets[..., 0].sum()
+
+
+@pytest.mark.parametrize(
+    "y, match",
+    [
+        (["a", "b"] * 19 + ["a", None], "the first at position 39"),
+        (["a"] * 40, "at least two"),
+        (["b"] * 8 + ["a"] * 32, "'b', a class that the training part does not have"),
+    ],
+)
+def test_bad_classes(hardness, y, match):
+    folds = [(np.arange(8, 40), np.arange(8))]
+    model = ConformalClassifier(logistic(), confidence_level=0.6, cv=folds)
+    with pytest.raises(InvalidInputError, match=match):
+        model.fit(hardness[0][:40], y)
+
+
+def test_bad_use(hardness):
+    X, y = hardness
+    with pytest.raises(ValueError, match="predict_proba"):
+        ConformalClassifier(Ridge()).fit(X, y)
+    with pytest.raises(NotFittedError, match="FrozenEstimator"):
+        ConformalClassifier(logistic(), method="prefit").fit(X, y)
+    for method in ("predict", "predict_proba", "predict_set"):
+        with pytest.raises(NotFittedError):
+            getattr(ConformalClassifier(logistic()), method)(X)
+    assert not hasattr(ConformalClassifier(logistic()), "classes_")
