@@ -25,15 +25,22 @@ MAY_IMPORT = {
     "uncertainty": {"estimators", "training", "models", "crystals"},
     "datasets": {"crystals"},
     "model_selection": {"estimators", "datasets", "crystals"},
+    "explain": {"estimators", "training", "models", "crystals"},
+    "plotting": {"explain", "estimators", "training", "models", "crystals"},
     "__init__": {"estimators"},
 }
 #: Library -> parts that may import it.
 ONLY_IN = {
     "pymatgen": {"crystals", "datasets"},
+    "captum": {"explain"},
+    "matplotlib": {"plotting"},
+    "pymatviz": {"plotting"},
+    "umap": {"plotting"},
     # Estimators hand skorch's callbacks and history through; the loop is training's.
     "skorch": {"training", "estimators"},
     "sklearn": {
         *("crystals", "datasets", "training", "estimators", "model_selection", "uncertainty"),
+        *("explain", "plotting"),
     },
     "mapie": {"uncertainty"},
     # Accepted by what they can do, never imported; or replaced by torch's own operations.
@@ -104,6 +111,8 @@ def test_every_part_is_looked_at():
         ("models", "from sklearn import base"),
         ("crystals", "import torch, ase.io"),
         ("estimators", "from dssl_sklearn.uncertainty import ConformalRegressor"),
+        ("explain", "import matplotlib.pyplot"),
+        ("estimators", "def f():\n    from dssl_sklearn.plotting import ParityDisplay"),
     ],
 )
 def test_a_forbidden_import_is_found(part, source):

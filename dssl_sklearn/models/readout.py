@@ -130,11 +130,15 @@ class AttentionReadout(Readout):
 
     def forward(self, sites: Tensor, batch: CrystalBatch) -> Tensor:
         """Embed the crystals, shape (n_crystals, width)."""
+        weighted = sites * self.weights(sites, batch)
+        return segment_sum(weighted, batch.batch, batch.n_crystals)
+
+    def weights(self, sites: Tensor, batch: CrystalBatch) -> Tensor:
+        """Compute the weights of the sites, shape (n_sites, 1); those of a crystal sum to 1."""
         of_crystal = self.from_composition(composition(batch, self.logit.weight.dtype))
         inner = F.softplus(self.from_site(sites) + of_crystal.index_select(0, batch.batch))
         logits = self.logit(F.softplus(self.hidden(inner)))
-        weights = segment_softmax(logits, batch.batch, batch.n_crystals)
-        return segment_sum(sites * weights, batch.batch, batch.n_crystals)
+        return segment_softmax(logits, batch.batch, batch.n_crystals)
 
 
 def composition(batch: CrystalBatch, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -1,0 +1,114 @@
+"""The trained network inside an estimator, and what its outputs mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from dssl_sklearn._checks import is_number
+from dssl_sklearn.crystals.batch import CrystalBatch
+from dssl_sklearn.crystals.builder import GraphBuilder
+from dssl_sklearn.crystals.dataset import GraphDataset
+from dssl_sklearn.estimators.base import CrystalEstimator
+from dssl_sklearn.estimators.property import PropertyEstimator
+from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
+from dssl_sklearn.training.data import EdgeBudgetSampler
+
+
+def check_estimator(estimator: object, kind: type[CrystalEstimator], wanted: str) -> None:
+    """Make sure that there is a trained network to explain.
+
+    Raises
+    ------
+    InvalidInputError
+        If `estimator` is of another class.
+    NotFittedError
+        If it is not fitted.
+    """
+    if not isinstance(estimator, kind):
+        raise InvalidInputError(
+            f"estimator must be a fitted {wanted}, got {type(estimator).__name__}; of a pipeline "
+            "or a search, hand in the step or the `best_estimator_` that holds the network"
+        )
+    check_is_fitted(estimator, "net_")
+
+
+def encoder_of(estimator: CrystalEstimator) -> CrystalEncoder:
+    """Backbone and readout of a fitted pretrainer or predictor, in evaluation mode."""
+    module = estimator.net_.module_.eval()
+    encoder: CrystalEncoder = module.encoder if isinstance(module, PropertyModel) else module
+    return encoder
+
+
+def graphs_of(estimator: CrystalEstimator, structures: Any) -> GraphDataset:  # noqa: ANN401
+    """Graphs in the settings that the network was trained with.
+
+    Raises
+    ------
+    InvalidInputError, InvalidStructureError
+        As `DSSLRegressor.predict`, with ``structures`` as the name of the argument.
+    """
+    architecture = estimator.architecture_
+    builder = GraphBuilder(architecture.cutoff, architecture.max_neighbors, n_jobs=estimator.n_jobs)
+    return builder.dataset(structures, "structures")
+
+
+def batches_of(
+    estimator: CrystalEstimator, graphs: GraphDataset
+) -> Iterator[tuple[CrystalBatch, NDArray[np.int64]]]:
+    """Batches in order, on the network's device, with the numbers of sites of their crystals."""
+    net = estimator.net_
+    for indices in EdgeBudgetSampler(graphs.n_edges, net.batch_size, shuffle=False):
+        yield graphs.batch(indices).to(net.device), graphs.n_sites[indices]
+
+
+def split_sites(values: Tensor, n_sites: NDArray[np.int64]) -> list[NDArray[np.float64]]:
+    """One array per crystal from one row per site."""
+    flat: NDArray[np.float64] = values.detach().double().cpu().numpy()
+    return np.split(flat, np.cumsum(n_sites)[:-1])
+
+
+@dataclass(frozen=True)
+class TargetUnit:
+    """How an output of the network turns into a prediction.
+
+    Attributes
+    ----------
+    column : int
+        Output that belongs to the target.
+    scale, mean : float
+        The prediction is ``scale * output + mean``; 1 and 0 for the logit of a class.
+    """
+
+    column: int
+    scale: float
+    mean: float
+
+    @classmethod
+    def of(cls, estimator: PropertyEstimator, target: int) -> TargetUnit:
+        """Look a target up.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such target.
+        """
+        n_outputs = int(estimator.head_params_["n_outputs"])
+        is_index = is_number(target) and int(target) == target
+        if not is_index or not 0 <= target < n_outputs:
+            kind = "class" if hasattr(estimator, "classes_") else "target"
+            raise InvalidInputError(
+                f"target must be the index of a {kind}, an integer from 0 to {n_outputs - 1}, "
+                f"got {target!r}"
+            )
+        column = int(target)
+        if hasattr(estimator, "y_scale_"):
+            return cls(column, float(estimator.y_scale_[column]), float(estimator.y_mean_[column]))
+        return cls(column, 1.0, 0.0)
