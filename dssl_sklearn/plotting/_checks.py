@@ -47,7 +47,9 @@ def numbers(name: str, values: ArrayLike, length: int | None = None) -> NDArray[
     return array
 
 
-def paired(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[np.float64], ...]:
+def paired(
+    y_true: ArrayLike, y_pred: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Read true and predicted values and the rows where both are known.
 
     Returns

@@ -22,6 +22,8 @@ _N_LEFT = 2
 _F_BLOCK_ROW = {6: 8.4, 7: 9.4}
 #: An empty cell, and one without enough crystals.
 _NO_VALUE = "0.94"
+#: Inches across the table from which on texts have their full size.
+_FULL_WIDTH = 7.0
 
 
 def table_position(number: int) -> tuple[float, float]:
@@ -53,6 +55,12 @@ def table_position(number: int) -> tuple[float, float]:
     return _F_BLOCK_ROW[period], place + 1
 
 
+def text_scale(ax: Axes) -> float:
+    """Size of texts that fit the cells, in units of that in a figure of its own, at most 1."""
+    figure: Any = ax.get_figure(root=True)
+    return float(min(1.0, ax.get_position().width * figure.get_figwidth() / _FULL_WIDTH))
+
+
 def draw_table(
     ax: Axes, values: pd.Series, counts: pd.Series, mappable: ScalarMappable, fmt: str
 ) -> None:
@@ -73,6 +81,7 @@ def draw_table(
     """
     from matplotlib.patches import Rectangle
 
+    scale = text_scale(ax)
     for number, symbol in enumerate(ELEMENT_SYMBOLS[1:], start=1):
         row, column = table_position(number)
         known = symbol in values.index
@@ -81,13 +90,18 @@ def draw_table(
             Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, facecolor=face, edgecolor="none")
         )
         ink = ink_on(face) if known else "0.55"
-        ax.text(column - 0.4, row - 0.12, symbol, color=ink, fontsize=9, fontweight="bold")
+        ax.text(column - 0.4, row - 0.12, symbol, color=ink, fontsize=9 * scale, fontweight="bold")
         if symbol in counts.index:
             ax.text(
-                column + 0.41, row - 0.17, f"{counts[symbol]}", color=ink, fontsize=5.5, ha="right"
+                column + 0.41,
+                row - 0.17,
+                f"{counts[symbol]}",
+                color=ink,
+                fontsize=5.5 * scale,
+                ha="right",
             )
         if known:
             text = format(float(values[symbol]), fmt)
-            ax.text(column, row + 0.32, text, color=ink, fontsize=7.5, ha="center")
+            ax.text(column, row + 0.32, text, color=ink, fontsize=7.5 * scale, ha="center")
     ax.set(xlim=(0.4, 18.6), ylim=(10.0, 0.4), aspect="equal")
     ax.axis("off")

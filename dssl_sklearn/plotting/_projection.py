@@ -62,18 +62,12 @@ def view_axes(elev: float, azim: float) -> NDArray[np.float64]:
 
 
 def draw_edges(ax: Axes, lattice: NDArray[np.float64], view: NDArray[np.float64]) -> None:
-    """Draw the cell and the names of its vectors."""
+    """Draw the edges of the cell."""
     for start, end in cell_edges(lattice) @ view.T:
         points = np.linspace(start, end, _N_PARTS + 1)
         for first, second in pairwise(points):
             x, y, depth = np.stack([first, second], axis=1)
             ax.plot(x, y, color="0.45", linewidth=1, zorder=depth.mean(), solid_capstyle="round")
-    for name, vector in zip("abc", lattice, strict=True):
-        x, y, depth = view @ (0.5 * vector)
-        # On the rim the label stands off the edge, away from the middle of the cell.
-        outward = view[:2] @ (0.5 * vector - 0.5 * lattice.sum(axis=0))
-        x, y = np.array([x, y]) + 0.45 * outward / max(float(np.linalg.norm(outward)), 1e-9)
-        ax.text(x, y, name, style="italic", color="0.35", ha="center", va="center", zorder=depth)
 
 
 def draw_atoms(
@@ -101,8 +95,9 @@ def draw_atoms(
     from matplotlib.patches import Circle
 
     for (x, y, depth), radius, color, (text, ink) in zip(places, radii, colors, texts, strict=True):
+        # Edges that end inside the sphere are hidden by its front.
+        front = depth + radius
         ax.add_patch(
-            Circle((x, y), radius, facecolor=color, edgecolor="0.25", linewidth=0.8, zorder=depth)
+            Circle((x, y), radius, facecolor=color, edgecolor="0.25", linewidth=0.8, zorder=front)
         )
-        # The circle's own depth, and later: no other circle comes between it and its text.
-        ax.text(x, y, text, color=ink, fontsize=8, ha="center", va="center", zorder=depth)
+        ax.text(x, y, text, color=ink, fontsize=8, ha="center", va="center", zorder=front)

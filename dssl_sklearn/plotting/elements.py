@@ -15,7 +15,7 @@ from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.crystals.reading import UnusableCrystalError, read_crystal
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError, MissingDependencyError
 from dssl_sklearn.plotting._checks import column, paired
-from dssl_sklearn.plotting._periodic_table import draw_table
+from dssl_sklearn.plotting._periodic_table import draw_table, text_scale
 from dssl_sklearn.plotting._style import SEQUENTIAL, axes_for, pyplot, with_unit
 
 if TYPE_CHECKING:
@@ -218,7 +218,9 @@ class ElementErrorDisplay:
         # In the empty place above the transition metals.
         place = ax.inset_axes((0.19, 0.89, 0.4, 0.035))
         self.colorbar_ = ax.figure.colorbar(mappable, cax=place, orientation="horizontal")
-        self.colorbar_.set_label(self._label())
+        size = 10 * text_scale(ax)
+        self.colorbar_.set_label(self._label(), size=size)
+        place.tick_params(labelsize=size)
         self.ax_ = ax
         self.figure_: Figure = ax.get_figure(root=True)  # type: ignore[assignment]
         return self

@@ -178,7 +178,7 @@ class LearningCurveDisplay:
             ax.errorbar(labels, mean, [mean - low, high - mean], color=color, capsize=3)
 
     def _set_log(self, ax: Axes) -> None:
-        from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
         ax.set_xscale("log")
         ax.set_yscale("log")
@@ -188,5 +188,5 @@ class LearningCurveDisplay:
         ax.xaxis.set_minor_locator(LogLocator(subs=()))
         # Errors span less than a decade as a rule: plain numbers, and more of them than powers.
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
-        ax.yaxis.set_major_formatter(ScalarFormatter())
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{error:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())

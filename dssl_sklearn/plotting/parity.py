@@ -11,7 +11,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.plotting._checks import column, numbers, paired
-from dssl_sklearn.plotting._style import COLORS, GRAY, SEQUENTIAL, axes_for, with_unit
+from dssl_sklearn.plotting._style import COLORS, GRAY, SEQUENTIAL, axes_for, pyplot, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -197,7 +197,7 @@ class ParityDisplay:
         ax : Axes, default=None
             Where to draw; None for a new figure.
         error_histogram : bool, default=True
-            Put the histogram of the errors to the right.
+            Put the histogram of the errors to the right; with `ax` given, inside it.
         cmap : str, default="viridis"
             Colors of the density.
         scatter_kwargs : dict, default=None
@@ -214,7 +214,7 @@ class ParityDisplay:
             If matplotlib is not installed.
         """
         self._score()
-        ax = axes_for(ax, type(self).__name__, (6.4, 4.2) if error_histogram else (4.6, 4.4))
+        ax, beside = self._axes(ax, error_histogram=error_histogram)
         both = np.concatenate([self.y_true, self.y_pred])
         margin = 0.04 * (np.ptp(both) or 1.0)
         limits = (both.min() - margin, both.max() + margin)
@@ -252,7 +252,9 @@ class ParityDisplay:
         ax.set_xlabel(with_unit(f"true {self.target_name}", self.unit))
         ax.set_ylabel(with_unit(f"predicted {self.target_name}", self.unit))
         ax.legend(loc="upper left", handlelength=0, handletextpad=0, markerscale=0, frameon=False)
-        self.error_ax_ = self._draw_errors(ax) if error_histogram else None
+        self.error_ax_ = beside
+        if beside is not None:
+            self._draw_errors(beside)
         self.ax_ = ax
         self.figure_: Figure = ax.get_figure(root=True)  # type: ignore[assignment]
         return self
@@ -271,26 +273,45 @@ class ParityDisplay:
             f"$R^2$ {self.r2_:.3f}\n{len(self.y_true)} structures"
         )
 
-    def _draw_errors(self, ax: Axes) -> Axes:
+    def _axes(self, ax: Axes | None, *, error_histogram: bool) -> tuple[Axes, Axes | None]:
+        """Axes of the parity plot and of the histogram, which the user's axes hold inside."""
+        name = type(self).__name__
+        if not error_histogram:
+            return axes_for(ax, name, (4.6, 4.4)), None
+        if ax is not None:
+            inside = ax.inset_axes((0.66, 0.06, 0.2, 0.42), zorder=5)
+            inside.tick_params(labelsize="x-small")
+            return ax, inside
+        _, (new, beside) = pyplot(name).subplots(
+            1, 2, figsize=(6.8, 4.4), width_ratios=(3, 1), layout="constrained"
+        )
+        new.set_anchor("E")
+        beside.set_anchor("W")
+        beside.set_box_aspect(3)
+        return new, beside
+
+    def _draw_errors(self, ax: Axes) -> None:
         error = self.y_pred - self.y_true
-        beside = ax.inset_axes((1.06, 0.0, 0.34, 1.0))
-        # A few failures must not squeeze the others into one bar.
+        # A few failures must not squeeze the others into one bar: they count in the last one.
         reach = 1.05 * max(float(np.quantile(np.abs(error), 0.99)), 1e-12)
         inside = np.clip(error, -reach, reach)
         n_bins = int(np.clip(np.sqrt(len(error)), 11, 41)) | 1
         bins = np.linspace(-reach, reach, n_bins + 1)
-        beside.hist(inside, bins=bins, orientation="horizontal", color=COLORS[0], alpha=0.75)
-        beside.axhline(0, color=GRAY, linewidth=1)
-        label = f"mean {error.mean():+.2g}"
-        beside.axhline(error.mean(), color=COLORS[1], linewidth=1.5, linestyle="--", label=label)
-        beside.legend(loc="upper right", frameon=False, fontsize="small", handlelength=1.5)
-        beside.yaxis.tick_right()
-        beside.yaxis.set_label_position("right")
-        beside.set_ylim(-reach, reach)
-        beside.set_xlabel("structures")
-        beside.set_ylabel(with_unit("error, predicted minus true", self.unit))
-        beside.spines[["top", "left"]].set_visible(False)
-        return beside
+        ax.hist(inside, bins=bins, orientation="horizontal", color=COLORS[0], alpha=0.75)
+        ax.axhline(0, color=GRAY, linewidth=1)
+        ax.axhline(error.mean(), color=COLORS[1], linewidth=1.5, linestyle="--")
+        ax.set_title(f"mean {error.mean():+.2g}", color=COLORS[1], fontsize="small")
+        ax.yaxis.tick_right()
+        ax.yaxis.set_label_position("right")
+        ax.set_ylim(-reach, reach)
+        ax.spines[["top", "left"]].set_visible(False)
+        # Inside the user's axes there is room for the numbers only.
+        if ax.get_subplotspec() is not None:
+            ax.set_xlabel("structures")
+            ax.set_ylabel(with_unit("error, predicted minus true", self.unit))
+        else:
+            ax.set_xticks([])
+            ax.set_ylabel("error", fontsize="x-small", labelpad=1)
 
 
 def _density(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Method = Literal["auto", "linear", "integrated_gradients"]
 
 #: Drawn radius in atomic radii: small enough to see the atoms behind.
-_SHRINK = 0.5
+_SHRINK = 0.42
 
 
 class SiteContributionsDisplay:
