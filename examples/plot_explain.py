@@ -17,7 +17,7 @@ from dssl_sklearn.plotting import SiteContributionsDisplay
 
 structures, y = load_elasticity(target="log10_K_VRH", return_X_y=True)
 train, y_train, test = structures[:300], y[:300], structures[300:]
-LABELS = {"target_name": r"$\log_{10} K$", "unit": "log10 GPa"}
+NAME, UNIT = r"$\log_{10} K$", "log10 GPa"
 
 # %%
 # Exact contributions
@@ -30,7 +30,7 @@ split = site_contributions(linear, test)
 print(f"largest difference to the prediction: {abs(split.residuals).max():.1e}")
 
 crystal = next(s for s in test if len(s.composition) == 3 and len(s) < 8)
-SiteContributionsDisplay.from_estimator(linear, crystal, **LABELS)
+SiteContributionsDisplay.from_estimator(linear, crystal, target_name=NAME, unit=UNIT)
 
 # %%
 # Contributions of many crystals go into a table as any other numbers: here, the elements that the
@@ -57,7 +57,7 @@ model = DSSLRegressor(pretrained="mp", max_epochs=10, random_state=0).fit(train,
 gradients = integrated_gradients(model, [crystal])
 print(f"baseline {gradients.baselines[0]:.3f}, prediction {gradients.predictions[0]:.3f}")
 print(f"not converged: {gradients.residuals[0]:.1e}")
-SiteContributionsDisplay.from_estimator(model, crystal, **LABELS)
+SiteContributionsDisplay.from_estimator(model, crystal, target_name=NAME, unit=UNIT)
 
 # %%
 # Attention

@@ -30,8 +30,8 @@ model = DSSLRegressor(pretrained="mp", max_epochs=15, random_state=0).fit(train,
 # Parity
 # ------
 # Points are colored by their density; the histogram holds the errors.
-LABELS = {"target_name": r"$\log_{10} K$", "unit": "log10 GPa"}
-ParityDisplay.from_estimator(model, test, y_test, **LABELS)
+NAME, UNIT = r"$\log_{10} K$", "log10 GPa"
+ParityDisplay.from_estimator(model, test, y_test, target_name=NAME, unit=UNIT)
 
 # %%
 # Training curves
@@ -54,7 +54,7 @@ EmbeddingMapDisplay.from_estimator(
 # Error per element
 # -----------------
 # A mean over few crystals says little: leave those elements out.
-ElementErrorDisplay.from_estimator(model, test, y_test, **LABELS, min_count=5)
+ElementErrorDisplay.from_estimator(model, test, y_test, target_name=NAME, unit=UNIT, min_count=5)
 
 # %%
 # Learning curve
@@ -70,4 +70,4 @@ for n_labels in (50, 100, 200):
             candidate.fit([train[row] for row in chosen], y_train[chosen])
             error = np.abs(candidate.predict(test[:300]) - y_test[:300]).mean()
             rows.append({"method": method, "n_labels": n_labels, "mae": error})
-LearningCurveDisplay.from_frame(pd.DataFrame(rows), **LABELS)
+LearningCurveDisplay.from_frame(pd.DataFrame(rows), target_name=NAME, unit=UNIT)

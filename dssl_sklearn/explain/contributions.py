@@ -19,6 +19,7 @@ from dssl_sklearn.explain._network import (
     split_sites,
 )
 from dssl_sklearn.explain.attributions import SiteAttributions
+from dssl_sklearn.models.encoder import PropertyModel
 from dssl_sklearn.models.readout import AttentionReadout, MeanReadout
 from dssl_sklearn.models.segments import segment_count
 
@@ -137,11 +138,11 @@ def is_additive(estimator: PropertyEstimator) -> bool:
         If there is no trained network in it.
     """
     check_estimator(estimator, PropertyEstimator, "DSSLRegressor or DSSLClassifier")
-    model = estimator.net_.module_
+    model: PropertyModel = estimator.net_.module_
     return is_affine(model.head) and isinstance(model.encoder.readout, _AVERAGES)
 
 
-def _check_additive(model: nn.Module) -> None:
+def _check_additive(model: PropertyModel) -> None:
     alternative = "or use integrated_gradients, which splits any prediction"
     if not is_affine(model.head):
         raise InvalidInputError(

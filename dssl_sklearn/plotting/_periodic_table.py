@@ -85,7 +85,7 @@ def draw_table(
     for number, symbol in enumerate(ELEMENT_SYMBOLS[1:], start=1):
         row, column = table_position(number)
         known = symbol in values.index
-        face: Any = mappable.to_rgba(float(values[symbol])) if known else _NO_VALUE
+        face: Any = mappable.to_rgba(np.array(values[symbol])) if known else _NO_VALUE
         ax.add_patch(
             Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, facecolor=face, edgecolor="none")
         )

@@ -216,7 +216,7 @@ class EmbeddingMapDisplay:
         ax = axes_for(ax, type(self).__name__, (5.6, 4.4))
         style = {"s": 12, "linewidth": 0, "rasterized": len(self.coordinates) > 5000}
         style |= scatter_kwargs or {}
-        self.colorbar_ = None
+        self.colorbar_: Any = None
         if self.color is None:
             self._scatter(ax, np.ones(len(self.coordinates), dtype=bool), color=COLORS[0], **style)
         elif pd.api.types.is_numeric_dtype(pd.Series(self.color)):

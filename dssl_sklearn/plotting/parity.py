@@ -231,7 +231,7 @@ class ParityDisplay:
             )
         density = _density(self.y_true, self.y_pred)
         order = np.argsort(density)
-        style = {
+        style: dict[str, Any] = {
             "s": 14,
             "linewidth": 0,
             "cmap": cmap,
@@ -297,7 +297,7 @@ class ParityDisplay:
         inside = np.clip(error, -reach, reach)
         n_bins = int(np.clip(np.sqrt(len(error)), 11, 41)) | 1
         bins = np.linspace(-reach, reach, n_bins + 1)
-        ax.hist(inside, bins=bins, orientation="horizontal", color=COLORS[0], alpha=0.75)
+        ax.hist(inside, bins=bins.tolist(), orientation="horizontal", color=COLORS[0], alpha=0.75)
         ax.axhline(0, color=GRAY, linewidth=1)
         ax.axhline(error.mean(), color=COLORS[1], linewidth=1.5, linestyle="--")
         ax.set_title(f"mean {error.mean():+.2g}", color=COLORS[1], fontsize="small")
@@ -326,4 +326,5 @@ def _density(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float
     except np.linalg.LinAlgError:
         # All points on one line.
         return np.ones(len(x))
-    return density / density.max()
+    relative: NDArray[np.float64] = density / density.max()
+    return relative

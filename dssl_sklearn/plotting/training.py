@@ -225,6 +225,8 @@ class TrainingCurvesDisplay:
         return flat[:n_terms]
 
     def _draw(self, ax: Axes, term: str, *, color: str | None = None, name: str = "") -> None:
+        from matplotlib.ticker import MaxNLocator
+
         epochs = self.history["epoch"] if "epoch" in self.history else self.history.index + 1
         columns = {part: f"{part}_{term}" for part in _PARTS}
         if term in self.history:
@@ -237,7 +239,7 @@ class TrainingCurvesDisplay:
             style = style if len(epochs) <= 25 else style | {"marker": None}
             label = f"{name}{'training' if part == 'train' else 'validation'}"
             ax.plot(epochs, self.history[column], label=label, markersize=3.5, **style)
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if ax.get_subplotspec() is None or color is not None:
             ax.set_xlabel("epoch")
         ax.grid(visible=True, color="0.9", linewidth=0.6)
