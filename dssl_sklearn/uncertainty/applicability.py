@@ -188,7 +188,8 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
             As `fit`.
         """
         distance, _, unseen = self._compare(X)
-        return -distance / self.threshold_ - unseen.sum(axis=1)
+        scores: NDArray[np.float64] = -distance / self.threshold_ - unseen.sum(axis=1)
+        return scores
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
         """Score crystals so that those out of the domain are below zero.
