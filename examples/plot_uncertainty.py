@@ -5,7 +5,7 @@ Trust in predictions
 How far off may a predicted bulk modulus be, and for which crystals should it not be used at all?
 Intervals of stated coverage come from conformal prediction (MAPIE); an applicability domain tells
 crystals like the training crystals from those out of reach.
-"""  # noqa: D205, D400 - a title, as sphinx-gallery wants it
+"""
 
 # %%
 # Data
