@@ -46,10 +46,14 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
     backbone_params : dict, default=None
         Arguments of the backbone, such as ``{"width": 64, "n_layers": 3}``.
     readout : str or nn.Module, default=None
-        "mean", "mean_std" or "attention" (the paper's). With pretrained weights another readout
-        than theirs starts fresh.
+        "mean", "mean_std", "mean_max" or "attention" (the paper's). None for "mean_max", where
+        every second head reads the mean alone. With pretrained weights: theirs, if they learned
+        one; another readout than theirs starts fresh.
+    n_members : int, default=None
+        Heads that share the backbone and start from different random weights: their mean predicts.
+        None for 8, or 1 for the paper's.
     head_params : dict, default=None
-        Arguments of the head: ``hidden`` (256), ``n_hidden_layers`` (1), ``dropout`` (0).
+        Arguments of every head: ``hidden`` (256), ``n_hidden_layers`` (1), ``dropout`` (0).
     cutoff : float, default=None
         Largest edge length in angstrom; None for 8, or that of the pretrained weights.
     max_neighbors : int, default=None
@@ -129,6 +133,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         backbone: str | nn.Module | None = None,
         backbone_params: dict[str, Any] | None = None,
         readout: str | nn.Module | None = None,
+        n_members: int | None = None,
         head_params: dict[str, Any] | None = None,
         cutoff: float | None = None,
         max_neighbors: int | None = None,
@@ -155,6 +160,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         self.backbone = backbone
         self.backbone_params = backbone_params
         self.readout = readout
+        self.n_members = n_members
         self.head_params = head_params
         self.cutoff = cutoff
         self.max_neighbors = max_neighbors
@@ -236,7 +242,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
             As `fit`.
         """
         check_is_fitted(self, "net_")
-        probabilities: NDArray[np.float64] = softmax(self._predict_raw(X), axis=1)
+        probabilities: NDArray[np.float64] = softmax(self._predict_raw(X), axis=2).mean(axis=1)
         return probabilities
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: ANN401

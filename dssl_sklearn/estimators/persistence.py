@@ -149,9 +149,22 @@ def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Pred
         with seeded(0, "cpu"):
             net = predictor._make_net(architecture.build(), config["head"], 1, config["seed"])
             net.initialize()
+        if "n_members" not in config["head"]:
+            tensors = _single_head(tensors)
         load_state(net.module_, tensors, "model.", source)
         net.history = History(config["history"])
     return predictor._set_fitted(net, architecture, config["head"])
+
+
+def _single_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a predictor written before heads came in several, as those of one member."""
+    old = "model.head.layers."
+    found = {name: tensor for name, tensor in tensors.items() if not name.startswith(old)}
+    steps = sorted({int(name.removeprefix(old).split(".")[0]) for name in tensors.keys() - found})
+    for layer, step in enumerate(steps):
+        found[f"model.head.weights.{layer}"] = tensors[f"{old}{step}.weight"].T[None].contiguous()
+        found[f"model.head.biases.{layer}"] = tensors[f"{old}{step}.bias"][None, None]
+    return found
 
 
 def _describe(estimator: CrystalEstimator) -> dict[str, Any]:

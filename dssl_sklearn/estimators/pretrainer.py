@@ -81,7 +81,8 @@ class DSSLPretrainer(
     backbone_params : dict, default=None
         Arguments of the backbone, such as ``{"width": 64, "n_layers": 3}``.
     readout : str or nn.Module, default=None
-        "mean", "mean_std" or "attention" (the paper's). With pretrained weights: theirs.
+        "mean", "mean_std", "mean_max" or "attention" (the paper's). With pretrained weights:
+        theirs.
     cutoff : float, default=None
         Largest edge length in angstrom; None for 8, or that of the pretrained weights.
     max_neighbors : int, default=None

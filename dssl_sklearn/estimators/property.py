@@ -34,6 +34,9 @@ from dssl_sklearn.training.inference import encode
 from dssl_sklearn.training.nets import PropertyNet
 from dssl_sklearn.training.seeding import seeded
 
+#: Arguments of `PropertyModel` that are not given in `head_params`.
+_OWN_ARGUMENTS = {"encoder", "n_outputs", "n_members"}
+
 
 class PropertyEstimator(Persistent, CrystalEstimator):
     """Base of regressor and classifier: an encoder, pretrained or not, and a head."""
@@ -42,6 +45,7 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         **CrystalEstimator._parameter_constraints,  # noqa: SLF001 - the base's own
         "unlabeled": [object],
         "head_params": [dict, None],
+        "n_members": [Interval(Integral, 1, None, closed="left"), None],
         "backbone_lr_factor": [Interval(Real, 0, None, closed="left"), None],
         "freeze_epochs": [Interval(Integral, 0, None, closed="left")],
     }
@@ -50,6 +54,7 @@ class PropertyEstimator(Persistent, CrystalEstimator):
     unlabeled: Any
     readout: Any
     head_params: dict[str, Any] | None
+    n_members: int | None
     freeze_epochs: int
     pretrainer_: DSSLPretrainer
 
@@ -75,15 +80,16 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             raise InvalidInputError("sample_weight is zero for every labeled structure.")
         if recipe.max_epochs:
             self._check_held_out(len(rows))
-        head = self._head(n_outputs)
+        head = self._head(n_outputs, recipe.n_members)
         seed = self._draw_seed()
         pretrainer = self._pretrainer(X, seed)
         architecture = self._architecture(recipe)
         if pretrainer is not None:
             architecture = self._inherit_architecture(pretrainer.architecture_)
-            if self.readout is not None:
+            readout = self._readout(recipe, architecture)
+            if readout != architecture.readout:
                 # What was learned is the backbone; a readout of another kind starts fresh.
-                architecture = replace(architecture, readout=self.readout, readout_params={})
+                architecture = replace(architecture, readout=readout, readout_params={})
         builder = self._builder(architecture)
         # All structures are checked, so that a bad one is named by its position in X.
         graphs = builder.graphs(X)
@@ -121,18 +127,26 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             error.add_note(f"Structures from {len(X)} on are those of `unlabeled`.")
             raise
 
-    def _head(self, n_outputs: int) -> dict[str, Any]:
+    def _head(self, n_outputs: int, n_members: int) -> dict[str, Any]:
         """Arguments of the head, those set with skorch's ``module__...`` among them."""
         of_net = (self.net_params or {}).items()
         nested = {k.removeprefix("module__"): v for k, v in of_net if k.startswith("module__")}
         head = {**(self.head_params or {}), **nested}
-        known = set(inspect.signature(PropertyModel).parameters) - {"encoder", "n_outputs"}
+        known = set(inspect.signature(PropertyModel).parameters) - _OWN_ARGUMENTS
         unknown = sorted(head.keys() - known)
         if unknown:
             raise InvalidInputError(
                 f"head_params has no entry {unknown[0]!r}; it takes {', '.join(sorted(known))}"
             )
-        return {**head, "n_outputs": n_outputs}
+        return {**head, "n_outputs": n_outputs, "n_members": int(n_members)}
+
+    def _readout(self, recipe: FineTuneRecipe, pretrained: Architecture) -> Any:  # noqa: ANN401
+        """Readout on a pretrained backbone: the one asked for, else that of the pretraining."""
+        if self.readout is not None:
+            return self.readout
+        # The mean has nothing that was learned, and the recipe's readout contains it.
+        widened = pretrained.readout == "mean" and recipe.readout == "mean_max"
+        return recipe.readout if widened else pretrained.readout
 
     def _encoder(
         self, architecture: Architecture, pretrainer: DSSLPretrainer | None
@@ -189,7 +203,7 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         return self
 
     def _predict_raw(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
-        """Outputs of the network, shape (n_structures, n_outputs)."""
+        """Outputs of every head, shape (n_structures, n_members, n_outputs)."""
         check_is_fitted(self, "net_")
         dataset = CrystalDataset(self._builder(self.architecture_).dataset(X))
         output: torch.Tensor = self.net_.forward(dataset)

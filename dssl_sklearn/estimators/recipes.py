@@ -56,6 +56,8 @@ class FineTuneRecipe(Network):
     backbone_lr_factor: float = 0.1
     weight_decay: float = 1e-2
     schedule: ScheduleName = "cosine"
+    #: Heads on the shared encoder; their mean predicts, their spread is the uncertainty.
+    n_members: int = 8
     #: Whether the head sees embeddings in units of their spread over the labeled crystals.
     standardize: bool = True
 
@@ -82,7 +84,7 @@ PRETRAIN_RECIPES: dict[RecipeName, PretrainRecipe] = {
 }
 
 FINE_TUNE_RECIPES: dict[RecipeName, FineTuneRecipe] = {
-    "default": FineTuneRecipe(backbone="gated"),
+    "default": FineTuneRecipe(backbone="gated", readout="mean_max"),
     "paper": FineTuneRecipe(
         **_PAPER_NETWORK,
         loss="mae",
@@ -91,6 +93,7 @@ FINE_TUNE_RECIPES: dict[RecipeName, FineTuneRecipe] = {
         lr=5e-3,
         backbone_lr_factor=1.0,
         schedule="plateau",
+        n_members=1,
         standardize=False,
     ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,7 @@ from dssl_sklearn.estimators.targets import (
     mean_and_scale,
     regression_targets,
 )
+from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.training.losses import RegressionLoss, TargetLoss
 
 
@@ -52,10 +53,14 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     backbone_params : dict, default=None
         Arguments of the backbone, such as ``{"width": 64, "n_layers": 3}``.
     readout : str or nn.Module, default=None
-        "mean", "mean_std" or "attention" (the paper's). With pretrained weights another readout
-        than theirs starts fresh.
+        "mean", "mean_std", "mean_max" or "attention" (the paper's). None for "mean_max", where
+        every second head reads the mean alone. With pretrained weights: theirs, if they learned
+        one; another readout than theirs starts fresh.
+    n_members : int, default=None
+        Heads that share the backbone and start from different random weights: their mean predicts,
+        their spread is the standard deviation of `predict`. None for 8, or 1 for the paper's.
     head_params : dict, default=None
-        Arguments of the head: ``hidden`` (256), ``n_hidden_layers`` (1), ``dropout`` (0).
+        Arguments of every head: ``hidden`` (256), ``n_hidden_layers`` (1), ``dropout`` (0).
     cutoff : float, default=None
         Largest edge length in angstrom; None for 8, or that of the pretrained weights.
     max_neighbors : int, default=None
@@ -141,6 +146,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         backbone: str | nn.Module | None = None,
         backbone_params: dict[str, Any] | None = None,
         readout: str | nn.Module | None = None,
+        n_members: int | None = None,
         head_params: dict[str, Any] | None = None,
         cutoff: float | None = None,
         max_neighbors: int | None = None,
@@ -168,6 +174,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         self.backbone = backbone
         self.backbone_params = backbone_params
         self.readout = readout
+        self.n_members = n_members
         self.head_params = head_params
         self.cutoff = cutoff
         self.max_neighbors = max_neighbors
@@ -233,29 +240,60 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     def _make_criterion(self, recipe: FineTuneRecipe) -> nn.Module:
         return TargetLoss(recipe.loss)
 
-    def predict(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
+    @overload
+    def predict(self, X: Any, return_std: Literal[False] = ...) -> NDArray[np.float64]: ...  # noqa: ANN401
+
+    @overload
+    def predict(
+        self,
+        X: Any,  # noqa: ANN401
+        return_std: Literal[True],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+
+    def predict(
+        self,
+        X: Any,
+        return_std: bool = False,  # noqa: FBT001, FBT002 - scikit-learn's signature
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Predict in the unit of the targets.
 
         Parameters
         ----------
         X : sequence of crystals of shape (n_structures,)
             As for `fit`.
+        return_std : bool, default=False
+            Also return how far the heads disagree.
 
         Returns
         -------
         ndarray of shape (n_structures,) or (n_structures, n_targets), float64
-            Predictions, in the shape that `y` had.
+            Predictions, in the shape that `y` had: the mean over the heads.
+        ndarray of the same shape, float64
+            Only with `return_std`: standard deviation over the heads. It ranks predictions by
+            trust, but is smaller than the error: the heads share backbone and labels. For
+            intervals of a stated coverage see `dssl_sklearn.uncertainty`.
 
         Raises
         ------
         NotFittedError
             If the regressor is not fitted.
         InvalidInputError, InvalidStructureError
-            As `fit`.
+            As `fit`; and InvalidInputError if `return_std` is asked of a single head.
         """
         check_is_fitted(self, "net_")
-        output: NDArray[np.float64] = self._predict_raw(X) * self.y_scale_ + self.y_mean_
-        return output[:, 0] if self.y_ndim_ == 1 else output
+        n_members = self.head_params_.get("n_members", 1)
+        if return_std and n_members < 2:
+            raise InvalidInputError(
+                "return_std needs several heads, and this regressor was fitted with n_members=1; "
+                "fit it with n_members=8, say"
+            )
+        members = self._predict_raw(X)
+        prediction: NDArray[np.float64] = members.mean(axis=1) * self.y_scale_ + self.y_mean_
+        prediction = prediction[:, 0] if self.y_ndim_ == 1 else prediction
+        if not return_std:
+            return prediction
+        std = members.std(axis=1, ddof=1) * self.y_scale_
+        return prediction, std[:, 0] if self.y_ndim_ == 1 else std
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - sklearn.utils.Tags moved between versions
         """Say that several targets are fine."""

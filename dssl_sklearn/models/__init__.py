@@ -4,10 +4,11 @@ from dssl_sklearn.models.backbone import Backbone, make_backbone
 from dssl_sklearn.models.deeper_gatgnn import DeeperGATGNN
 from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
 from dssl_sklearn.models.gated import GatedBackbone
-from dssl_sklearn.models.heads import MLPHead
+from dssl_sklearn.models.heads import EnsembleHead, MLPHead
 from dssl_sklearn.models.layers import DistanceExpansion, SiteEncoder
 from dssl_sklearn.models.readout import (
     AttentionReadout,
+    MeanMaxReadout,
     MeanReadout,
     MeanStdReadout,
     Readout,
@@ -20,8 +21,10 @@ __all__ = [
     "CrystalEncoder",
     "DeeperGATGNN",
     "DistanceExpansion",
+    "EnsembleHead",
     "GatedBackbone",
     "MLPHead",
+    "MeanMaxReadout",
     "MeanReadout",
     "MeanStdReadout",
     "PropertyModel",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dssl_sklearn.crystals.batch import CrystalBatch
-from dssl_sklearn.models.heads import MLPHead
+from dssl_sklearn.models.heads import EnsembleHead
 
 
 class CrystalEncoder(nn.Module):
@@ -50,7 +50,7 @@ class CrystalEncoder(nn.Module):
 
 
 class PropertyModel(nn.Module):
-    """Encoder, standardization of the embeddings, and head: what fine-tuning trains.
+    """Encoder, standardization of the embeddings, and heads: what fine-tuning trains.
 
     The head sees embeddings in units of their spread over the labeled crystals before training
     (`fit_statistics`), whatever scale pretraining left them at.
@@ -61,12 +61,15 @@ class PropertyModel(nn.Module):
         Pretrained or fresh.
     n_outputs : int
         Targets, or classes.
+    n_members : int, default=1
+        Heads, which share the encoder. Where the readout has a `plain_width`, every second of
+        them reads only so many of its entries.
     hidden : int, default=256
-        Width of the head's hidden layers.
+        Width of a head's hidden layers.
     n_hidden_layers : int, default=1
-        Depth of the head.
+        Depth of a head.
     dropout : float, default=0
-        Dropout in the head.
+        Dropout in the heads.
     """
 
     mean: Tensor
@@ -76,6 +79,8 @@ class PropertyModel(nn.Module):
         self,
         encoder: CrystalEncoder,
         n_outputs: int,
+        *,
+        n_members: int = 1,
         hidden: int = 256,
         n_hidden_layers: int = 1,
         dropout: float = 0.0,
@@ -84,9 +89,11 @@ class PropertyModel(nn.Module):
         self.encoder = encoder
         self.register_buffer("mean", torch.zeros(encoder.crystal_width))
         self.register_buffer("scale", torch.ones(encoder.crystal_width))
-        self.head = MLPHead(
+        self.head = EnsembleHead(
             encoder.crystal_width,
             n_outputs,
+            n_members=n_members,
+            plain_width=getattr(encoder.readout, "plain_width", None),
             hidden=hidden,
             n_hidden_layers=n_hidden_layers,
             dropout=dropout,
@@ -107,7 +114,7 @@ class PropertyModel(nn.Module):
         self.scale.copy_(spread.clamp_min(floor) if floor > 0 else torch.ones_like(spread))
 
     def forward(self, batch: CrystalBatch) -> Tensor:
-        """Predict, shape (n_crystals, n_outputs)."""
+        """Predict with every head, shape (n_crystals, n_members, n_outputs)."""
         _, crystals = self.encoder(batch)
         output: Tensor = self.head((crystals - self.mean) / self.scale)
         return output

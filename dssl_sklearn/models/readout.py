@@ -94,6 +94,34 @@ class MeanStdReadout(Readout):
         return torch.cat([mean, deviation], dim=1)
 
 
+class MeanMaxReadout(Readout):
+    """Mean and maximum over the sites of a crystal; the same for a cell and its supercells.
+
+    The mean suits what adds up over the sites (energies), the maximum what a single kind of site
+    decides (the highest phonon frequency).
+
+    Parameters
+    ----------
+    site_width : int
+        Length of a site embedding; the crystal embedding has twice as many entries.
+
+    Attributes
+    ----------
+    plain_width : int
+        The first entries, which are a readout by themselves: the mean.
+    """
+
+    def __init__(self, site_width: int) -> None:
+        super().__init__()
+        check_integer("site_width", site_width)
+        self.width = 2 * site_width
+        self.plain_width = site_width
+
+    def forward(self, sites: Tensor, batch: CrystalBatch) -> Tensor:
+        """Embed the crystals, shape (n_crystals, width)."""
+        return torch.cat([_mean(sites, batch), _max(sites, batch)], dim=1)
+
+
 class AttentionReadout(Readout):
     r"""Global attention of GATGNN: sites weighed in view of their crystal's composition.
 
@@ -172,7 +200,7 @@ def make_readout(
 
     Parameters
     ----------
-    readout : {"mean", "mean_std", "attention"}, nn.Module or type
+    readout : {"mean", "mean_std", "mean_max", "attention"}, nn.Module or type
         Name, module (copied with its weights), or class of a module whose first argument is the
         length of a site embedding.
     site_width : int
@@ -199,6 +227,7 @@ def make_readout(
     known: dict[str, type[nn.Module]] = {
         "mean": MeanReadout,
         "mean_std": MeanStdReadout,
+        "mean_max": MeanMaxReadout,
         "attention": AttentionReadout,
     }
     return build_module("readout", readout, known, site_width, **params)
@@ -207,3 +236,9 @@ def make_readout(
 def _mean(sites: Tensor, batch: CrystalBatch) -> Tensor:
     count = segment_count(batch.batch, batch.n_crystals)
     return segment_sum(sites, batch.batch, batch.n_crystals) / count
+
+
+def _max(sites: Tensor, batch: CrystalBatch) -> Tensor:
+    index = batch.batch[:, None].expand_as(sites)
+    lowest = sites.new_full((batch.n_crystals, sites.shape[1]), torch.finfo(sites.dtype).min)
+    return lowest.scatter_reduce(0, index, sites, "amax")

@@ -35,8 +35,10 @@ class TargetLoss(nn.Module):
 
         Parameters
         ----------
-        prediction, y : Tensor of shape (n_crystals, n_targets)
-            Standardized; NaN in `y` marks a missing entry.
+        prediction : Tensor of shape (n_crystals, n_members, n_targets)
+            Of every head, standardized; each is trained for itself.
+        y : Tensor of shape (n_crystals, n_targets)
+            Standardized; NaN marks a missing entry.
         weight : Tensor of shape (n_crystals,)
             Sample weights.
 
@@ -45,11 +47,12 @@ class TargetLoss(nn.Module):
         Tensor of shape ()
             Weighted mean, 0 if nothing is known.
         """
+        y = y[:, None].expand_as(prediction)
         known = ~y.isnan()
         # Missing entries get the prediction itself as target: no loss and no gradient, never NaN.
         filled = torch.where(known, y, prediction.detach())
         losses = _ELEMENTWISE[self.loss](prediction, filled, reduction="none")
-        weights = weight[:, None] * known
+        weights = weight[:, None, None] * known
         return (losses * weights).sum() / weights.sum().clamp_min(torch.finfo(y.dtype).tiny)
 
 
@@ -57,6 +60,22 @@ class ClassLoss(nn.Module):
     """Weighted mean cross entropy."""
 
     def forward(self, prediction: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-        """Compute the loss from logits (n_crystals, n_classes) and class indices (n_crystals,)."""
-        losses = F.cross_entropy(prediction, y, reduction="none")
+        """Compute the loss.
+
+        Parameters
+        ----------
+        prediction : Tensor of shape (n_crystals, n_members, n_classes)
+            Logits of every head; each is trained for itself.
+        y : Tensor of shape (n_crystals,)
+            Class indices.
+        weight : Tensor of shape (n_crystals,)
+            Sample weights.
+
+        Returns
+        -------
+        Tensor of shape ()
+            Weighted mean.
+        """
+        y = y[:, None].expand(prediction.shape[:2])
+        losses = F.cross_entropy(prediction.transpose(1, 2), y, reduction="none").mean(dim=1)
         return (losses * weight).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)

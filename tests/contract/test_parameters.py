@@ -137,6 +137,7 @@ BAD = {
     "contrastive_loss": ["simclr", 1],
     "checkpoint_dir": [3],
     "warm_start": ["yes", 3],
+    "n_members": [0, 2.5],
     "head_params": [{"depth": 3}, {"hidden": 0}, 7],
     "backbone_lr_factor": [-0.1, "low"],
     "freeze_epochs": [-1, 1.5],
@@ -214,9 +215,9 @@ class TestParametersOfTheNet:
 
     def test_reach_the_head(self, predictor, train):
         estimator = predictor.estimator.set_params(module__hidden=5, module__dropout=0.5)
-        model = predictor.fit(estimator, *train).net_.module_
-        assert model.head.layers[0].out_features == 5
-        assert [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)] == [0.5]
+        head = predictor.fit(estimator, *train).net_.module_.head
+        assert head.weights[0].shape[2] == 5
+        assert head.dropout == 0.5
 
     def test_swap_the_optimizer(self, trained, train):
         estimator = trained.estimator.set_params(net_params={"optimizer": torch.optim.SGD})

@@ -141,6 +141,24 @@ class TestPredictors:
         np.testing.assert_array_equal(loaded.predict(new), model.predict(new))
         assert loaded.history_[:, "train_loss"] == model.history_[:, "train_loss"]
 
+    @pytest.mark.parametrize("n_hidden_layers", [0, 2])
+    def test_files_of_a_single_head_from_before_there_were_several(
+        self, tiny, corpus, new, path, n_hidden_layers
+    ):
+        head = {"hidden": 5, "n_hidden_layers": n_hidden_layers}
+        y = np.arange(24.0)
+        model = DSSLRegressor(**tiny, readout="mean", n_members=1, head_params=head).fit(corpus, y)
+        model.save(path)
+        tensors, config = read_weights(path)
+        del config["head"]["n_members"], config["params"]["n_members"]
+        for layer in range(n_hidden_layers + 1):
+            old = f"model.head.layers.{2 * layer}"
+            tensors[f"{old}.weight"] = tensors.pop(f"model.head.weights.{layer}")[0].T.contiguous()
+            tensors[f"{old}.bias"] = tensors.pop(f"model.head.biases.{layer}")[0, 0]
+        write_weights(path, tensors, config)
+        loaded = DSSLRegressor.load(path)
+        np.testing.assert_array_equal(loaded.predict(new), model.predict(new))
+
     @pytest.mark.parametrize(
         "labels", [["soft", "stiff"], [False, True], [0, 1], [-3, 12], [0.0, 2.0]]
     )

@@ -332,11 +332,11 @@ class TestPretrainedNetwork:
 
     def test_the_head_can_be_configured(self, on_fitted, train):
         head = {"hidden": 7, "n_hidden_layers": 2, "dropout": 0.1}
-        layers = DSSLRegressor(**on_fitted, head_params=head).fit(*train).net_.module_.head.layers
-        widths = [m.out_features for m in layers if isinstance(m, torch.nn.Linear)]
-        assert widths == [7, 7, 1]
+        model = DSSLRegressor(**on_fitted, n_members=3, head_params=head).fit(*train)
+        shapes = [tuple(weight.shape) for weight in model.net_.module_.head.weights]
+        assert [shape[::2] for shape in shapes] == [(3, 7), (3, 7), (3, 1)]
         linear = DSSLRegressor(**on_fitted, head_params={"n_hidden_layers": 0}).fit(*train)
-        assert len(linear.net_.module_.head.layers) == 1
+        assert len(linear.net_.module_.head.weights) == 1
 
 
 class TestFreezing:
@@ -366,7 +366,7 @@ class TestStandardization:
         """At the start, over the labeled crystals only, whatever the scale of the embeddings."""
         y = train[1].copy()
         y[::2] = np.nan
-        model = DSSLRegressor(**{**on_fitted, "max_epochs": 0}).fit(train[0], y)
+        model = DSSLRegressor(**{**on_fitted, "max_epochs": 0}, readout="mean").fit(train[0], y)
         network = model.net_.module_
         labeled = on_fitted["pretrained"].transform(train[0][1::2])
         assert network.mean.numpy() == pytest.approx(labeled.mean(0), abs=1e-5)
@@ -390,7 +390,11 @@ class TestEarlyStopping:
         # Nothing can be learned of these classes.
         y = train[1] if request.param is DSSLRegressor else np.arange(24) * 7 % 5 > 2
         return request.param(
-            **params, early_stopping=True, n_iter_no_change=4, validation_fraction=0.25
+            **params,
+            n_members=1,
+            early_stopping=True,
+            n_iter_no_change=4,
+            validation_fraction=0.25,
         ).fit(train[0], y)
 
     def test_stops_and_goes_back_to_the_best(self, stopped, train):
@@ -427,10 +431,19 @@ class TestLoss:
     def test_by_name(self, tiny, train, name, function):
         """Losses of an untrained epoch are those of the predictions that follow from it."""
         params = {**tiny, "max_epochs": 1, "lr": 1e-12, "weight_decay": 0.0, "loss": name}
+        params["n_members"] = 1
         model = DSSLRegressor(**params).fit(*train)
         error = torch.tensor((model.predict(train[0]) - train[1]) / model.y_scale_)
         expected = float(function(error, torch.zeros_like(error)))
         assert model.history_[0, "train_loss"] == pytest.approx(expected, rel=1e-4)
+
+    def test_every_head_is_trained_for_itself(self, tiny, train):
+        """Training starts with the mean of their losses, not with the loss of their mean."""
+        params = {**tiny, "max_epochs": 1, "lr": 1e-12, "weight_decay": 0.0, "n_members": 4}
+        model = DSSLRegressor(**params).fit(*train)
+        target = (train[1] - model.y_mean_) / model.y_scale_
+        errors = abs(model._predict_raw(train[0])[..., 0] - target[:, None])
+        assert model.history_[0, "train_loss"] == pytest.approx(errors.mean(), rel=1e-4)
 
     def test_of_the_paper(self, tiny_paper, train):
         model = DSSLRegressor(**tiny_paper).fit(*train)
@@ -442,6 +455,51 @@ class TestLoss:
         with pytest.raises(TrainingError, match=r"epoch .*lower `lr` \(now 1e\+30\)"):
             model.fit(train[0], train[1] > 2)
         assert not hasattr(model, "net_")
+
+
+class TestMembers:
+    def test_their_mean_predicts_and_their_spread_is_the_std(self, tiny, train):
+        model = DSSLRegressor(**tiny, n_members=5).fit(*train)
+        members = model._predict_raw(train[0])[..., 0] * model.y_scale_ + model.y_mean_
+        assert members.shape == (24, 5)
+        prediction, std = model.predict(train[0], return_std=True)
+        assert prediction == pytest.approx(members.mean(1))
+        assert std == pytest.approx(members.std(1, ddof=1))
+        assert (std > 0).all()
+        np.testing.assert_array_equal(prediction, model.predict(train[0]))
+
+    def test_std_of_several_targets(self, tiny, train):
+        y = np.column_stack([train[1], 1e3 * train[1]])
+        prediction, std = DSSLRegressor(**tiny).fit(train[0], y).predict(train[0], return_std=True)
+        assert prediction.shape == std.shape == (24, 2)
+        assert std[:, 1].mean() > 10 * std[:, 0].mean()
+
+    def test_std_needs_several(self, tiny, tiny_paper, train):
+        for params in ({**tiny, "n_members": 1}, tiny_paper):
+            model = DSSLRegressor(**params).fit(*train)
+            with pytest.raises(InvalidInputError, match=r"return_std.*n_members"):
+                model.predict(train[0], return_std=True)
+
+    def test_std_of_a_loaded_regressor(self, tiny, train, tmp_path):
+        model = DSSLRegressor(**tiny).fit(*train)
+        model.save(tmp_path / "model.safetensors")
+        found = DSSLRegressor.load(tmp_path / "model.safetensors").predict(
+            train[0], return_std=True
+        )
+        np.testing.assert_array_equal(found, model.predict(train[0], return_std=True))
+
+    def test_of_a_classifier_vote_with_their_probabilities(self, tiny, train):
+        model = DSSLClassifier(**tiny, n_members=3).fit(train[0], train[1] > 2)
+        logits = torch.tensor(model._predict_raw(train[0]))
+        expected = logits.softmax(dim=2).mean(dim=1).numpy()
+        assert model.predict_proba(train[0]) == pytest.approx(expected)
+
+    @pytest.mark.parametrize("readout", [None, "mean", "attention"])
+    def test_the_mean_becomes_mean_and_maximum(self, tiny, train, readout):
+        pretrainer = DSSLPretrainer(**tiny, readout=readout).fit(train[0])
+        model = DSSLRegressor(**tiny, pretrained=pretrainer).fit(*train)
+        expected = "attention" if readout == "attention" else "mean_max"
+        assert model.architecture_.readout == expected
 
 
 class TestClassifier:

@@ -9,7 +9,7 @@ from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models import AttentionReadout, MeanReadout, make_readout
 from dssl_sklearn.models.readout import composition
 
-NAMES = ("mean", "mean_std", "attention")
+NAMES = ("mean", "mean_std", "mean_max", "attention")
 
 
 @pytest.fixture(params=NAMES)
@@ -46,6 +46,17 @@ def test_mean_std(make_batch, sites):
         expected = rows.std(0, correction=0)
         torch.testing.assert_close(out[crystal, 6:], expected, rtol=0, atol=1e-3)
         assert (len(rows) > 1) == bool((out[crystal, 6:] > 0).any())
+
+
+def test_mean_max(make_batch, sites):
+    batch = make_batch()
+    readout = make_readout("mean_max", 6)
+    out = readout(sites, batch)
+    assert readout.plain_width == 6
+    for crystal in range(4):
+        rows = of_crystal(batch, sites, crystal)
+        expected = torch.cat([rows.mean(0), rows.max(0).values])
+        torch.testing.assert_close(out[crystal], expected)
 
 
 def test_attention_equals_plain_form(make_batch, sites):

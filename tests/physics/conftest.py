@@ -19,6 +19,7 @@ PAPER = {
 KINDS = {
     "gated": {**GATED, "readout": "mean"},
     "gated mean_std": {**GATED, "readout": "mean_std"},
+    "gated mean_max": {**GATED, "readout": "mean_max"},
     "paper": PAPER,
     "paper mean": {**PAPER, "readout": "mean"},
 }

@@ -17,9 +17,11 @@ def slow_target_loss(loss, prediction, y, weight):
     total, weights = 0.0, 0.0
     for row in range(len(y)):
         for column in range(y.shape[1]):
-            if not math.isnan(y[row, column]):
-                total += weight[row] * ELEMENTWISE[loss](prediction[row, column] - y[row, column])
-                weights += weight[row]
+            for member in range(prediction.shape[1]):
+                if not math.isnan(y[row, column]):
+                    difference = prediction[row, member, column] - y[row, column]
+                    total += weight[row] * ELEMENTWISE[loss](difference)
+                    weights += weight[row]
     return total / weights
 
 
@@ -29,7 +31,7 @@ def targets(request):
     y = rng.normal(size=(8, request.param)) * 2
     y[rng.random(y.shape) < 0.3] = np.nan
     y[0] = 1.0
-    return rng.normal(size=y.shape), y, rng.uniform(0.1, 2, size=8)
+    return rng.normal(size=(8, 4, request.param)), y, rng.uniform(0.1, 2, size=8)
 
 
 def as_tensors(*values):
@@ -50,8 +52,9 @@ def test_missing_targets_have_no_gradient(loss, targets):
     prediction.requires_grad_()
     TargetLoss(loss)(prediction, y, weight).backward()
     assert prediction.grad.isfinite().all()
-    assert (prediction.grad[y.isnan()] == 0).all()
-    assert (prediction.grad[~y.isnan()] != 0).all()
+    gradient = prediction.grad.transpose(1, 2)
+    assert (gradient[y.isnan()] == 0).all()
+    assert (gradient[~y.isnan()] != 0).all()
 
 
 @pytest.mark.parametrize("loss", ELEMENTWISE)
@@ -70,7 +73,7 @@ def test_missing_targets_and_rows_without_weight_do_not_count(loss, targets):
 @pytest.mark.parametrize("loss", ELEMENTWISE)
 @pytest.mark.parametrize("hide", ["y", "weight"])
 def test_a_batch_without_anything_known(loss, dtype, hide):
-    prediction = torch.randn(4, 2, dtype=dtype, requires_grad=True)
+    prediction = torch.randn(4, 3, 2, dtype=dtype, requires_grad=True)
     y = torch.full((4, 2), torch.nan if hide == "y" else 1.0, dtype=dtype)
     weight = torch.full((4,), 0.0 if hide == "weight" else 1.0, dtype=dtype)
     value = TargetLoss(loss)(prediction, y, weight)
@@ -90,20 +93,25 @@ def test_target_loss_of_predictions_in_half_precision(loss, targets):
 def slow_class_loss(logits, y, weight):
     total = 0.0
     for row, label in enumerate(y):
-        total -= weight[row] * (logits[row, label] - math.log(np.exp(logits[row]).sum()))
-    return total / sum(weight)
+        for member in logits[row]:
+            total -= weight[row] * (member[label] - math.log(np.exp(member).sum()))
+    return total / sum(weight) / logits.shape[1]
 
 
 def test_class_loss_is_the_weighted_mean_cross_entropy():
     rng = np.random.default_rng(0)
-    logits, y, weight = rng.normal(size=(7, 3)), rng.integers(3, size=7), rng.uniform(0, 2, size=7)
+    logits, y, weight = (
+        rng.normal(size=(7, 2, 3)),
+        rng.integers(3, size=7),
+        rng.uniform(0, 2, size=7),
+    )
     found = ClassLoss()(*as_tensors(logits, y, weight))
     assert found.shape == ()
     assert found.item() == pytest.approx(slow_class_loss(logits, y, weight))
 
 
 def test_class_loss_of_rows_without_weight():
-    logits = torch.randn(5, 3, requires_grad=True)
+    logits = torch.randn(5, 2, 3, requires_grad=True)
     y = torch.tensor([0, 1, 2, 1, 0])
     weight = torch.tensor([1.0, 0.0, 2.0, 0.0, 0.5])
     value = ClassLoss()(logits, y, weight)
@@ -115,7 +123,7 @@ def test_class_loss_of_rows_without_weight():
 
 
 def test_class_loss_of_a_batch_without_weight():
-    logits = torch.randn(3, 2, requires_grad=True)
+    logits = torch.randn(3, 4, 2, requires_grad=True)
     value = ClassLoss()(logits, torch.tensor([0, 1, 1]), torch.zeros(3))
     value.backward()
     assert value.item() == 0
