@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "model_selection": {"estimators", "datasets", "crystals"},
     "explain": {"estimators", "training", "models", "crystals"},
     "plotting": {"explain", "estimators", "training", "models", "crystals"},
+    "evaluation": {"estimators", "models", "crystals"},
     "__init__": {"estimators"},
 }
 #: Library -> parts that may import it.
@@ -41,6 +42,7 @@ ONLY_IN = {
     "sklearn": {
         *("crystals", "datasets", "training", "estimators", "model_selection", "uncertainty"),
         *("explain", "plotting"),
+        "evaluation",
     },
     "mapie": {"uncertainty"},
     # Accepted by what they can do, never imported; or replaced by torch's own operations.
