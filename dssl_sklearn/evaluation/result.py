@@ -147,7 +147,8 @@ class PretrainingComparison:
 
     def _tested(self) -> dict[int | None, PairedDifference]:
         """Differences of the pretrained network, by number of labels."""
-        found = {n: self.difference(n_labels=n) for n in self.label_counts or [None]}
+        counts: list[int | None] = [*self.label_counts] or [None]
+        found = {n: self.difference(n_labels=n) for n in counts}
         return {n: difference for n, difference in found.items() if difference is not None}
 
     @property
