@@ -27,14 +27,15 @@ MAY_IMPORT = {
     "model_selection": {"estimators", "datasets", "crystals"},
     "explain": {"estimators", "training", "models", "crystals"},
     "plotting": {"explain", "estimators", "training", "models", "crystals"},
-    "evaluation": {"estimators", "models", "crystals"},
+    "evaluation": {"plotting", "estimators", "models", "crystals"},
     "__init__": {"estimators"},
 }
 #: Library -> parts that may import it.
 ONLY_IN = {
     "pymatgen": {"crystals", "datasets"},
     "captum": {"explain"},
-    "matplotlib": {"plotting"},
+    # The comparison only names its types.
+    "matplotlib": {"plotting", "evaluation"},
     "pymatviz": {"plotting"},
     "umap": {"plotting"},
     # Estimators hand skorch's callbacks and history through; the loop is training's.

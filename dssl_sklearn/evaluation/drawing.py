@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-
-from dssl_sklearn.exceptions import MissingDependencyError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,24 +13,6 @@ if TYPE_CHECKING:
 
 #: Methods that use the pretrained weights stand out.
 _PRETRAINED = ("pretrained", "embeddings")
-
-
-def new_axes() -> Any:  # noqa: ANN401 - a matplotlib Axes
-    """Make axes in a figure of their own.
-
-    Raises
-    ------
-    MissingDependencyError
-        If matplotlib is not installed.
-    """
-    try:
-        from matplotlib import pyplot as plt
-    except ImportError as error:
-        raise MissingDependencyError(
-            "plot needs matplotlib; install it with pip install 'dssl_sklearn[plot]'."
-        ) from error
-    _, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    return ax
 
 
 def draw_bars(comparison: PretrainingComparison, ax: Axes) -> Axes:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dssl_sklearn.evaluation.drawing import draw_bars, draw_curves, new_axes
+from dssl_sklearn.evaluation.drawing import draw_bars, draw_curves
 from dssl_sklearn.evaluation.paired import PairedDifference
 from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.plotting._style import axes_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -245,7 +246,7 @@ class PretrainingComparison:
             If matplotlib is not installed.
         """
         draw = draw_curves if self.is_curve else draw_bars
-        return draw(self, new_axes() if ax is None else ax)
+        return draw(self, axes_for(ax, "PretrainingComparison.plot", (6.4, 3.6)))
 
 
 def _sentence(difference: PairedDifference) -> str:
