@@ -63,5 +63,9 @@ class NegativeTransferWarning(UserWarning):
     """Pretraining made a network worse, by more than chance explains."""
 
 
+class SkippedStructuresWarning(UserWarning):
+    """Some crystals cannot be used and were left out, as ``on_error="skip"`` asks for."""
+
+
 class TrainingError(DSSLError, RuntimeError):
     """Training cannot go on, for example because the loss is no longer a number."""

@@ -71,6 +71,32 @@ class GraphBuilder:
         parts = self._build(as_sequence(X, name), as_dataset=False)
         return [graph for part in parts for graph in part.graphs]
 
+    def usable_graphs(
+        self,
+        X: Any,  # noqa: ANN401
+        name: str = "X",
+    ) -> tuple[list[CrystalGraph], dict[int, str]]:
+        """Build or look up the graphs of the crystals that can be used, as `graphs` does.
+
+        Returns
+        -------
+        list of CrystalGraph
+            Of the usable crystals, in their order.
+        dict of int to str
+            Positions of the others, with the reasons.
+
+        Raises
+        ------
+        InvalidInputError
+            If `X` is not a sequence of crystals.
+        InvalidStructureError
+            If ready graphs are of other settings, which no crystal is to blame for.
+        """
+        items = as_sequence(X, name)
+        self._refuse_other_settings(items)
+        parts = self._build(items, as_dataset=False, skip=True)
+        return [graph for part in parts for graph in part.graphs], _reasons(parts)
+
     def dataset(self, X: Any, name: str = "X") -> GraphDataset:  # noqa: ANN401
         """Build the contiguous data set of all crystals.
 
@@ -84,9 +110,34 @@ class GraphBuilder:
         if isinstance(X, GraphDataset) and len(X) and self._fits(X) and not self._missing(X):
             return X
         parts = self._build(as_sequence(X, name), as_dataset=True)
-        return GraphDataset.concatenate(
-            [part.dataset for part in parts if part.dataset is not None]
-        )
+        return GraphDataset.concatenate([p.dataset for p in parts if p.dataset is not None])
+
+    def usable_dataset(
+        self,
+        X: Any,  # noqa: ANN401
+        name: str = "X",
+    ) -> tuple[GraphDataset | None, dict[int, str]]:
+        """Build the data set of the crystals that can be used, as `usable_graphs` does.
+
+        Returns
+        -------
+        GraphDataset or None
+            Of the usable crystals, in their order; None if there are none.
+        dict of int to str
+            Positions of the others, with the reasons.
+
+        Raises
+        ------
+        InvalidInputError, InvalidStructureError
+            As `usable_graphs`.
+        """
+        if isinstance(X, GraphDataset) and len(X) and self._fits(X) and not self._missing(X):
+            return X, {}
+        items = as_sequence(X, name)
+        self._refuse_other_settings(items)
+        parts = self._build(items, as_dataset=True, skip=True)
+        datasets = [part.dataset for part in parts if part.dataset is not None]
+        return GraphDataset.concatenate(datasets) if datasets else None, _reasons(parts)
 
     def _fits(self, graph: CrystalGraph | GraphDataset) -> bool:
         return (graph.cutoff, graph.max_neighbors) == (self.cutoff, self.max_neighbors)
@@ -94,7 +145,7 @@ class GraphBuilder:
     def _missing(self, record: Crystal | GraphDataset) -> list[str]:
         return sorted(set(self.site_properties) - set(record.site_properties))
 
-    def _build(self, items: Sequence[Any], *, as_dataset: bool) -> list[_Part]:
+    def _build(self, items: Sequence[Any], *, as_dataset: bool, skip: bool = False) -> list[_Part]:
         starts = range(0, len(items), _CHUNK)
         # Structures in a list come again in the next fold or grid point. Other sequences, such as a
         # corpus of arrays, are read once, and keeping their graphs as objects would cost memory.
@@ -113,7 +164,7 @@ class GraphBuilder:
             for start, part in zip(starts, parts, strict=True):
                 part.reasons = {start + index: reason for index, reason in part.reasons.items()}
                 part.isolated = [start + index for index in part.isolated]
-        _report(parts, len(items))
+        _report(parts, len(items), skip=skip)
         return parts
 
     def _build_chunk(
@@ -196,6 +247,18 @@ class GraphBuilder:
             known |= {key: (built, row) for row, key in enumerate(of_row)}
         return {p: known[k] for p, k in zip(places, keys, strict=True) if k in known}
 
+    def _refuse_other_settings(self, items: Sequence[Any]) -> None:
+        """Raise if ready graphs are not of these settings: a mistake, no bad crystal."""
+        wrong = {}
+        for index, item in enumerate([] if isinstance(items, Tabular) else items):
+            try:
+                if isinstance(item, CrystalGraph):
+                    self._check(item)
+            except UnusableCrystalError as error:
+                wrong[index] = str(error)
+        if wrong:
+            raise InvalidStructureError(wrong, len(items))
+
     def _check(self, graph: CrystalGraph) -> None:
         """Refuse a ready graph of other settings."""
         if not self._fits(graph):
@@ -215,9 +278,14 @@ def _build_slice(builder: GraphBuilder, items: Sequence[Any], *, as_dataset: boo
     return builder._build_chunk(items, 0, as_dataset=as_dataset, cache=False)  # noqa: SLF001
 
 
-def _report(parts: Sequence[_Part], n_structures: int) -> None:
+def _reasons(parts: Sequence[_Part]) -> dict[int, str]:
     reasons = {index: reason for part in parts for index, reason in part.reasons.items()}
-    if reasons:
+    return dict(sorted(reasons.items()))
+
+
+def _report(parts: Sequence[_Part], n_structures: int, *, skip: bool) -> None:
+    reasons = _reasons(parts)
+    if reasons and not skip:
         raise InvalidStructureError(reasons, n_structures)
     isolated = [index for part in parts for index in part.isolated]
     if isolated:

@@ -6,8 +6,9 @@ import copy
 import os
 from dataclasses import fields, replace
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
@@ -17,6 +18,7 @@ from torch import nn
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer
+from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS, Architecture
 from dssl_sklearn.training.callbacks import (
@@ -61,6 +63,7 @@ class CrystalEstimator(BaseEstimator):
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "on_error": [StrOptions({"raise", "skip"})],
         "device": [str],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -78,6 +81,7 @@ class CrystalEstimator(BaseEstimator):
     validation_fraction: float
     early_stopping: bool
     n_iter_no_change: int
+    on_error: Literal["raise", "skip"]
     device: str
     n_jobs: int | None
     random_state: Any
@@ -88,6 +92,7 @@ class CrystalEstimator(BaseEstimator):
     net_: Any
     architecture_: Architecture
     history_: Any
+    fit_record_: dict[str, Any] | None
 
     #: Parameters that copies share instead of copying them (large, and never changed).
     _shared_params: ClassVar[tuple[str, ...]] = ()
@@ -237,6 +242,15 @@ class CrystalEstimator(BaseEstimator):
         return GraphBuilder(
             architecture.cutoff, architecture.max_neighbors, n_jobs=self.n_jobs, **kwargs
         )
+
+    def _graphs_to_use(self, X: Any) -> UsableGraphs:  # noqa: ANN401
+        """Graphs for the fitted network, with a warning for crystals that are skipped."""
+        builder = self._builder(self.architecture_)
+        if self.on_error != "skip":
+            graphs = builder.dataset(X)
+            return UsableGraphs(graphs, np.arange(len(graphs)), len(graphs))
+        found, reasons = builder.usable_dataset(X)
+        return UsableGraphs.skipping(found, reasons)
 
     def _draw_seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))

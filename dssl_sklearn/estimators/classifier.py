@@ -17,6 +17,7 @@ from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.estimators.recipes import FineTuneRecipe
+from dssl_sklearn.estimators.record import target_names
 from dssl_sklearn.estimators.targets import check_length, check_sample_weight, class_targets
 from dssl_sklearn.training.losses import ClassLoss
 
@@ -80,6 +81,10 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         Share of the labeled structures that early stopping holds out.
     n_iter_no_change : int, default=10
         Patience of early stopping in epochs.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do about structures that cannot be used: an error that names all of them, or leave
+        them out with a `SkippedStructuresWarning`. `predict_proba` gives NaN in their rows and
+        `predict` None, in an array of objects.
     device : str, default="auto"
         torch device; "auto" takes a GPU if there is one.
     n_jobs : int or None, default=None
@@ -104,6 +109,8 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         What the encoder and its graphs are made of.
     history_ : skorch.History
         Losses and times per epoch.
+    fit_record_ : dict or None
+        What it was fitted on: numbers of structures and labels, fingerprint, structures left out.
     pretrainer_ : DSSLPretrainer
         Only where `pretrained` was an unfitted pretrainer: the one fitted here.
 
@@ -147,6 +154,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        on_error: Literal["raise", "skip"] = "raise",
         device: str = "auto",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -174,6 +182,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.on_error = on_error
         self.device = device
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -211,9 +220,11 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         self._validate_params()
         items = as_sequence(X)
         check_length(y, len(items))
+        items, y, sample_weight, skipped = self._usable(items, y, sample_weight)
         classes, index = class_targets(y)
         weight = check_sample_weight(sample_weight, len(items))
-        self._fit_labeled(items, index, index >= 0, weight, len(classes))
+        about = {"given": classes[index], "skipped": skipped, "targets": target_names(y)}
+        self._fit_labeled(items, index, index >= 0, weight, len(classes), **about)
         # Only now, so that a fit that fails leaves the last one whole.
         self.classes_ = classes
         return self
@@ -232,7 +243,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         Returns
         -------
         ndarray of shape (n_structures, n_classes), float64
-            Rows sum to 1; columns in the order of `classes_`.
+            Rows sum to 1, or are NaN for skipped structures; columns in the order of `classes_`.
 
         Raises
         ------
@@ -256,7 +267,8 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         Returns
         -------
         ndarray of shape (n_structures,)
-            Labels out of `classes_`.
+            Labels out of `classes_`; if structures were skipped, an array of objects with None for
+            them.
 
         Raises
         ------
@@ -266,5 +278,10 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
             As `fit`.
         """
         check_is_fitted(self, "net_")
-        labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        probabilities = self.predict_proba(X)
+        labels: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
+        skipped = np.isnan(probabilities).any(axis=1)
+        if skipped.any():
+            labels = labels.astype(object)
+            labels[skipped] = None
         return labels

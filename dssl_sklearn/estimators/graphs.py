@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from dssl_sklearn.crystals.builder import GraphBuilder
+from dssl_sklearn.estimators.skipping import kept_rows, warn_skipped
 
 
 class StructureToGraph(TransformerMixin, BaseEstimator):
@@ -34,6 +35,9 @@ class StructureToGraph(TransformerMixin, BaseEstimator):
         Neighbors per site before completion of the last shell.
     site_properties : sequence of str, default=()
         Per-site quantities of the structures (``Structure.site_properties``) to carry along.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do about structures that cannot be used: an error that names all of them, or None in
+        their places and a `SkippedStructuresWarning`.
     n_jobs : int or None, default=None
         Processes, as in joblib; worth it from some ten thousand crystals on.
     cache : bool, default=True
@@ -56,6 +60,7 @@ class StructureToGraph(TransformerMixin, BaseEstimator):
         "cutoff": [Interval(Real, 0, None, closed="neither")],
         "max_neighbors": [Interval(Integral, 1, None, closed="left")],
         "site_properties": [list, tuple],
+        "on_error": [StrOptions({"raise", "skip"})],
         "n_jobs": [Integral, None],
         "cache": ["boolean"],
     }
@@ -66,12 +71,14 @@ class StructureToGraph(TransformerMixin, BaseEstimator):
         cutoff: float = 8.0,
         max_neighbors: int = 12,
         site_properties: Sequence[str] = (),
+        on_error: Literal["raise", "skip"] = "raise",
         n_jobs: int | None = None,
         cache: bool = True,
     ) -> None:
         self.cutoff = cutoff
         self.max_neighbors = max_neighbors
         self.site_properties = site_properties
+        self.on_error = on_error
         self.n_jobs = n_jobs
         self.cache = cache
 
@@ -104,7 +111,7 @@ class StructureToGraph(TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray of CrystalGraph of shape (n_structures,), dtype object
-            One graph per crystal.
+            One graph per crystal, None for a skipped one.
 
         Raises
         ------
@@ -121,9 +128,16 @@ class StructureToGraph(TransformerMixin, BaseEstimator):
             site_properties=tuple(self.site_properties),
             use_cache=self.cache,
         )
-        graphs = builder.graphs(X)
-        result = np.empty(len(graphs), dtype=object)
-        result[:] = graphs
+        if self.on_error == "raise":
+            graphs, reasons = builder.graphs(X), dict[int, str]()
+        else:
+            graphs, reasons = builder.usable_graphs(X)
+        rows = kept_rows(len(graphs), reasons)
+        result = np.full(len(graphs) + len(reasons), None, dtype=object)
+        for row, graph in zip(rows, graphs, strict=True):
+            result[row] = graph
+        if reasons:
+            warn_skipped(reasons, len(result), "have None in their places")
         return result
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:

@@ -15,6 +15,7 @@ from skorch.history import History
 
 import dssl_sklearn
 from dssl_sklearn.estimators.base import CrystalEstimator
+from dssl_sklearn.estimators.pretrained import shipped_record
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES
 from dssl_sklearn.exceptions import DSSLError, WeightsError
 from dssl_sklearn.models.architecture import Architecture
@@ -122,7 +123,8 @@ def load_pretrainer(cls: type[_Pretrainer], path: str | os.PathLike[str]) -> _Pr
         net = pretrainer._make_net(encoder, criterion, recipe, 1, config["seed"])
         net.initialize()
         net.history = History(config["history"])
-    return pretrainer._set_fitted(net, architecture, objectives)
+    record = config.get("data") or shipped_record(path)
+    return pretrainer._set_fitted(net, architecture, objectives, record)
 
 
 def save_predictor(predictor: PropertyEstimator, path: str | os.PathLike[str]) -> None:
@@ -153,7 +155,7 @@ def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Pred
             tensors = _single_head(tensors)
         load_state(net.module_, tensors, "model.", source)
         net.history = History(config["history"])
-    return predictor._set_fitted(net, architecture, config["head"])
+    return predictor._set_fitted(net, architecture, config["head"], config.get("data"))
 
 
 def _single_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -174,6 +176,7 @@ def _describe(estimator: CrystalEstimator) -> dict[str, Any]:
         "architecture": estimator.architecture_.to_config(),
         "params": _jsonable(params),
         "seed": estimator.net_.seed,
+        "data": estimator.fit_record_,
         "history": [
             _jsonable({k: v for k, v in epoch.items() if k != "batches"})
             for epoch in estimator.history_

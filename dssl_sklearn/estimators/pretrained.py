@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +26,37 @@ def shipped_weights() -> dict[str, Path]:
     """Weights inside the package: name -> file."""
     folder = Path(str(files("dssl_sklearn"))) / "weights"
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def shipped_record(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Record of what shipped weights were fitted on, by their card; None for other files.
+
+    Parameters
+    ----------
+    path : path-like
+        File of weights.
+
+    Returns
+    -------
+    dict or None
+        With the entries ``weights`` (the name), ``source``, ``n_structures``, ``n_learned_from``,
+        ``license`` and ``starts_from``.
+    """
+    named = {file.resolve(): name for name, file in shipped_weights().items()}
+    name = named.get(Path(path).resolve())
+    card_path = Path(path).with_suffix(".json")
+    if name is None or not card_path.is_file():
+        return None
+    card = json.loads(card_path.read_text(encoding="utf-8"))
+    start = card.get("starts_from")
+    return {
+        "weights": name,
+        "source": card["data"]["source"],
+        "n_structures": card["data"]["n_crystals"],
+        "n_learned_from": card["data"]["n_crystals"],
+        "license": card["license"],
+        "starts_from": start and shipped_record(shipped_weights()[start]),
+    }
 
 
 def resolve_pretrained(pretrained: Any) -> DSSLPretrainer | None:  # noqa: ANN401

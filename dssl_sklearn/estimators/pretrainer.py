@@ -22,6 +22,8 @@ from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.persistence import Persistent, load_pretrainer, save_pretrainer
 from dssl_sklearn.estimators.pretrained import resolve_pretrained
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES, PretrainRecipe
+from dssl_sklearn.estimators.record import fit_record
+from dssl_sklearn.estimators.skipping import UsableGraphs, usable_dataset
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder
@@ -112,6 +114,10 @@ class DSSLPretrainer(
     warm_start : bool, default=False
         Whether `fit` goes on from the last call instead of starting anew. Network and objectives
         stay as they are; all other arguments count as they are now, and the schedule begins anew.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do about structures that cannot be used: an error that names all of them, or leave
+        them out with a `SkippedStructuresWarning`. `transform` gives NaN in their rows and
+        `transform_sites` arrays of no sites.
     device : str, default="auto"
         torch device; "auto" takes a GPU if there is one.
     n_jobs : int or None, default=None
@@ -141,6 +147,8 @@ class DSSLPretrainer(
         and the ``effective_rank`` of the embeddings, which near 1 means collapse.
     n_features_out_ : int
         Length of an embedding.
+    fit_record_ : dict or None
+        What it was fitted on: number of structures, fingerprint, structures left out.
 
     References
     ----------
@@ -197,6 +205,7 @@ class DSSLPretrainer(
         n_iter_no_change: int = 10,
         checkpoint_dir: str | os.PathLike[str] | None = None,
         warm_start: bool = False,
+        on_error: Literal["raise", "skip"] = "raise",
         device: str = "auto",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -226,6 +235,7 @@ class DSSLPretrainer(
         self.n_iter_no_change = n_iter_no_change
         self.checkpoint_dir = checkpoint_dir
         self.warm_start = warm_start
+        self.on_error = on_error
         self.device = device
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -271,7 +281,7 @@ class DSSLPretrainer(
             architecture = self._inherit_architecture(start.architecture_)
         objectives = self._make_objectives(recipe, start)
         # Embedding alone needs no targets.
-        graphs = self._graphs(X, architecture, objectives if recipe.max_epochs else ())
+        graphs, skipped = self._graphs(X, architecture, objectives if recipe.max_epochs else ())
         if recipe.max_epochs:
             self._check_held_out(len(graphs))
         seed = self._draw_seed()
@@ -287,7 +297,10 @@ class DSSLPretrainer(
             net.initialize()
             if recipe.max_epochs:
                 self._train(net, dataset, recipe)
-        return self._set_fitted(net, architecture, objectives)
+        record = None if start is None else start.fit_record_
+        if recipe.max_epochs:
+            record = self._record(graphs, skipped, record)
+        return self._set_fitted(net, architecture, objectives, record)
 
     def _train(self, net: PretextNet, dataset: CrystalDataset, recipe: PretrainRecipe) -> None:
         """Run all epochs, or those that an interrupted run left."""
@@ -325,7 +338,8 @@ class DSSLPretrainer(
         A copy, since estimators that start from this one may share its net.
         """
         last = self.net_
-        dataset = CrystalDataset(self._graphs(X, self.architecture_, self.objectives_))
+        graphs, skipped = self._graphs(X, self.architecture_, self.objectives_)
+        dataset = CrystalDataset(graphs)
         if recipe.max_epochs:
             self._check_held_out(len(dataset))
         with seeded(last.seed, self._resolve_device()):
@@ -338,15 +352,27 @@ class DSSLPretrainer(
             net.history = History(last.history)
             if recipe.max_epochs:
                 net.partial_fit(dataset)
-        return self._set_fitted(net, self.architecture_, self.objectives_)
+        record = self.fit_record_
+        if recipe.max_epochs:
+            record = self._record(graphs, skipped, record)
+        return self._set_fitted(net, self.architecture_, self.objectives_, record)
+
+    def _record(
+        self, graphs: GraphDataset, skipped: dict[int, str], start: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        n_structures = len(graphs) + len(skipped)
+        return fit_record(graphs, n_structures=n_structures, skipped=skipped, starts_from=start)
 
     def _graphs(
         self,
         X: Any,  # noqa: ANN401
         architecture: Architecture,
         objectives: Sequence[Objective],
-    ) -> GraphDataset:
-        """Graphs with the site properties that the objectives read; a data set as it is."""
+    ) -> tuple[GraphDataset, dict[int, str]]:
+        """Graphs with the site properties that the objectives read, a data set as it is; skipped.
+
+        What is skipped is told by positions in `X` and reasons.
+        """
         wanted = tuple(dict.fromkeys(name for o in objectives for name in o.site_properties))
         if isinstance(X, GraphDataset):
             missing = [name for name in wanted if name not in X.site_properties]
@@ -356,7 +382,10 @@ class DSSLPretrainer(
                     "objectives read; attach them with "
                     f"X.with_properties(site={{{missing[0]!r}: array}})"
                 )
-        return self._builder(architecture, site_properties=wanted).dataset(X)
+        builder = self._builder(architecture, site_properties=wanted)
+        if self.on_error != "skip":
+            return builder.dataset(X), {}
+        return usable_dataset(X, builder)
 
     def _make_objectives(
         self, recipe: PretrainRecipe, start: DSSLPretrainer | None
@@ -403,11 +432,18 @@ class DSSLPretrainer(
         kwargs["callbacks"].insert(0, ("effective_rank", EmbeddingRank()))
         return PretextNet(encoder, criterion=criterion, **{**kwargs, **(self.net_params or {})})
 
-    def _set_fitted(self, net: PretextNet, architecture: Any, objectives: list[Any]) -> Self:  # noqa: ANN401
+    def _set_fitted(
+        self,
+        net: PretextNet,
+        architecture: Any,  # noqa: ANN401
+        objectives: list[Any],
+        record: dict[str, Any] | None,
+    ) -> Self:
         self.net_ = net
         self.architecture_ = architecture
         self.objectives_ = objectives
         self.history_ = net.history
+        self.fit_record_ = record
         self.n_features_out_: int = net.module_.crystal_width
         return self
 
@@ -435,7 +471,7 @@ class DSSLPretrainer(
         Returns
         -------
         ndarray of shape (n_structures, n_features_out_), float32
-            Embeddings.
+            Embeddings; NaN for skipped structures.
 
         Raises
         ------
@@ -444,7 +480,10 @@ class DSSLPretrainer(
         InvalidInputError, InvalidStructureError
             As `fit`.
         """
-        return np.concatenate([crystals for _, crystals, _ in self._encode(X)])
+        usable = self._usable_graphs(X)
+        embeddings = [crystals for _, crystals, _ in self._encode(usable.graphs)]
+        nothing = np.empty((0, self.n_features_out_), dtype=np.float32)
+        return usable.spread(np.concatenate(embeddings or [nothing]))
 
     def transform_sites(self, X: Any) -> list[NDArray[np.float32]]:  # noqa: ANN401
         """Embed the sites of crystals.
@@ -457,7 +496,8 @@ class DSSLPretrainer(
         Returns
         -------
         list of ndarray of shape (n_sites, site_width), float32
-            One array per crystal, sites in the order of the structure.
+            One array per crystal, sites in the order of the structure; of no sites for skipped
+            structures.
 
         Raises
         ------
@@ -466,15 +506,25 @@ class DSSLPretrainer(
         InvalidInputError, InvalidStructureError
             As `fit`.
         """
-        return [
+        usable = self._usable_graphs(X)
+        nothing = np.empty((0, self.encoder_.site_width), dtype=np.float32)
+        found = [nothing] * usable.n_structures
+        parts = [
             part
-            for sites, _, n_sites in self._encode(X)
+            for sites, _, n_sites in self._encode(usable.graphs)
             for part in np.split(sites, np.cumsum(n_sites)[:-1])
         ]
+        for row, part in zip(usable.rows, parts, strict=True):
+            found[row] = part
+        return found
 
-    def _encode(self, X: Any) -> Any:  # noqa: ANN401
+    def _usable_graphs(self, X: Any) -> UsableGraphs:  # noqa: ANN401
         check_is_fitted(self, "net_")
-        graphs = self._builder(self.architecture_).dataset(X)
+        return self._graphs_to_use(X)
+
+    def _encode(self, graphs: GraphDataset | None) -> Any:  # noqa: ANN401
+        if graphs is None:
+            return ()
         return encode(self.encoder_, graphs, self.net_.batch_size, self.net_.device)
 
     def score(self, X: Any, y: object = None) -> float:  # noqa: ANN401
@@ -500,7 +550,7 @@ class DSSLPretrainer(
             As `fit`.
         """
         check_is_fitted(self, "net_")
-        graphs = self._graphs(X, self.architecture_, self.objectives_)
+        graphs, _ = self._graphs(X, self.architecture_, self.objectives_)
         return -float(self.net_.pretext_loss(CrystalDataset(graphs)))
 
     # ---- keeping ---------------------------------------------------------------------------

@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Freezer, Unfreezer
 from torch import nn
 
+from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.estimators.base import CrystalEstimator
@@ -26,8 +28,11 @@ from dssl_sklearn.estimators.persistence import Persistent, load_predictor, save
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer, resolve_pretrained
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, FineTuneRecipe
+from dssl_sklearn.estimators.record import fit_record
+from dssl_sklearn.estimators.skipping import leave_out
+from dssl_sklearn.estimators.targets import check_length
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
-from dssl_sklearn.models.architecture import Architecture
+from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS, Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
 from dssl_sklearn.training.data import CrystalDataset
 from dssl_sklearn.training.inference import encode
@@ -72,8 +77,12 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         labeled: NDArray[Any],
         sample_weight: NDArray[np.float64],
         n_outputs: int,
+        **about: Any,  # noqa: ANN401
     ) -> Self:
-        """Train on the labeled structures; the others go to an unfitted pretrainer."""
+        """Train on the labeled structures; the others go to an unfitted pretrainer.
+
+        `about` goes into the record of the fit, with the targets as they were `given`.
+        """
         recipe = self._with_recipe(FINE_TUNE_RECIPES[self.recipe])
         rows = np.flatnonzero(labeled & (sample_weight > 0))
         if not len(rows):
@@ -110,7 +119,42 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             del self.pretrainer_
         if pretrainer is not None and _is_unfitted(self.pretrained):
             self.pretrainer_ = pretrainer
-        return self._set_fitted(net, architecture, head)
+        start = None if pretrainer is None else pretrainer.fit_record_
+        n_structures = len(X) + len(about["skipped"])
+        given = about.pop("given")[rows]
+        record = fit_record(
+            dataset.graphs, given, n_structures=n_structures, starts_from=start, **about
+        )
+        return self._set_fitted(net, architecture, head, record)
+
+    def _usable(
+        self,
+        items: Sequence[Any],
+        y: Any,  # noqa: ANN401
+        sample_weight: Any,  # noqa: ANN401
+    ) -> tuple[Sequence[Any], Any, Any, dict[int, str]]:
+        """Leave out unusable structures, their targets and weights, if that is asked for."""
+        if self.on_error != "skip":
+            return items, y, sample_weight, {}
+        if sample_weight is not None:
+            check_length(sample_weight, len(items), "sample_weight")
+        items, rows, reasons = self._leave_out(items, "X")
+        if reasons:
+            y = _safe_indexing(y, rows)
+            sample_weight = None if sample_weight is None else _safe_indexing(sample_weight, rows)
+        return items, y, sample_weight, reasons
+
+    def _leave_out(
+        self, items: Sequence[Any], name: str
+    ) -> tuple[Sequence[Any], NDArray[np.int64], dict[int, str]]:
+        """Usable structures and their rows, and the reasons against the others."""
+        # Which crystals can be used does not depend on the settings of the graphs.
+        builder = GraphBuilder(
+            float(self.cutoff or DEFAULT_CUTOFF),
+            int(self.max_neighbors or DEFAULT_MAX_NEIGHBORS),
+            n_jobs=self.n_jobs,
+        )
+        return leave_out(items, builder, name)
 
     def _pretrainer(self, X: Sequence[Any], seed: int) -> DSSLPretrainer | None:
         """Resolve `pretrained`; an unfitted pretrainer learns from these structures."""
@@ -121,8 +165,11 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             pretrainer.set_params(random_state=seed)
         if self.unlabeled is None:
             return pretrainer.fit(X)
+        unlabeled = as_sequence(self.unlabeled, "unlabeled")
+        if self.on_error == "skip":
+            unlabeled, _, _ = self._leave_out(unlabeled, "unlabeled")
         try:
-            return pretrainer.fit([*X, *as_sequence(self.unlabeled, "unlabeled")])
+            return pretrainer.fit([*X, *unlabeled])
         except InvalidStructureError as error:
             error.add_note(f"Structures from {len(X)} on are those of `unlabeled`.")
             raise
@@ -194,20 +241,28 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         return float(self.validation_fraction) if self.early_stopping else 0.0
 
     def _set_fitted(
-        self, net: PropertyNet, architecture: Architecture, head: dict[str, Any]
+        self,
+        net: PropertyNet,
+        architecture: Architecture,
+        head: dict[str, Any],
+        record: dict[str, Any] | None,
     ) -> Self:
         self.net_ = net
         self.architecture_ = architecture
         self.head_params_ = head
         self.history_ = net.history
+        self.fit_record_ = record
         return self
 
     def _predict_raw(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
-        """Outputs of every head, shape (n_structures, n_members, n_outputs)."""
+        """Outputs of every head, shape (n_structures, n_members, n_outputs); NaN where skipped."""
         check_is_fitted(self, "net_")
-        dataset = CrystalDataset(self._builder(self.architecture_).dataset(X))
-        output: torch.Tensor = self.net_.forward(dataset)
-        return output.double().numpy()
+        usable = self._graphs_to_use(X)
+        if usable.graphs is None:
+            shape = (0, self.head_params_.get("n_members", 1), self.head_params_["n_outputs"])
+            return usable.spread(np.empty(shape))
+        output: torch.Tensor = self.net_.forward(CrystalDataset(usable.graphs))
+        return usable.spread(output.double().numpy())
 
     def _write(self, path: str | os.PathLike[str]) -> None:
         save_predictor(self, path)

@@ -17,6 +17,7 @@ from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.estimators.recipes import FineTuneRecipe
+from dssl_sklearn.estimators.record import target_names
 from dssl_sklearn.estimators.targets import (
     check_length,
     check_sample_weight,
@@ -89,6 +90,9 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         Share of the labeled structures that early stopping holds out.
     n_iter_no_change : int, default=10
         Patience of early stopping in epochs.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do about structures that cannot be used: an error that names all of them, or leave
+        them out with a `SkippedStructuresWarning`. `predict` gives NaN in their rows.
     device : str, default="auto"
         torch device; "auto" takes a GPU if there is one.
     n_jobs : int or None, default=None
@@ -111,6 +115,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         What the encoder and its graphs are made of.
     history_ : skorch.History
         Losses and times per epoch.
+    fit_record_ : dict or None
+        What it was fitted on: numbers of structures and labels, fingerprint, structures left out.
     pretrainer_ : DSSLPretrainer
         Only where `pretrained` was an unfitted pretrainer: the one fitted here.
     y_mean_, y_scale_ : ndarray of shape (n_targets,)
@@ -161,6 +167,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        on_error: Literal["raise", "skip"] = "raise",
         device: str = "auto",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -189,6 +196,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.on_error = on_error
         self.device = device
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -226,13 +234,15 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         self._validate_params()
         items = as_sequence(X)
         check_length(y, len(items))
+        items, y, sample_weight, skipped = self._usable(items, y, sample_weight)
         targets = regression_targets(y)
         weight = check_sample_weight(sample_weight, len(items))
         columns = targets.reshape(len(items), -1)
         mean, scale = mean_and_scale(columns, weight)
         standardized = ((columns - mean) / scale).astype(np.float32)
         labeled = np.isfinite(columns).sum(axis=1) > 0
-        self._fit_labeled(items, standardized, labeled, weight, columns.shape[1])
+        about = {"given": targets, "skipped": skipped, "targets": target_names(y)}
+        self._fit_labeled(items, standardized, labeled, weight, columns.shape[1], **about)
         # Only now, so that a fit that fails leaves the last one whole.
         self.y_ndim_, self.y_mean_, self.y_scale_ = targets.ndim, mean, scale
         return self
@@ -267,7 +277,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         Returns
         -------
         ndarray of shape (n_structures,) or (n_structures, n_targets), float64
-            Predictions, in the shape that `y` had: the mean over the heads.
+            Predictions, in the shape that `y` had: the mean over the heads; NaN for skipped
+            structures.
         ndarray of the same shape, float64
             Only with `return_std`: standard deviation over the heads. It ranks predictions by
             trust, but is smaller than the error: the heads share backbone and labels. For

@@ -125,6 +125,7 @@ BAD = {
     "early_stopping": ["yes", 2],
     "n_iter_no_change": [0, 1.5],
     "device": ["gpu", 0, "cuda:77"],
+    "on_error": ["ignore", 3],
     "n_jobs": [0.5, "all"],
     "random_state": ["seed", -1],
     "verbose": [-1, "very"],

@@ -1,0 +1,132 @@
+"""What ``on_error="skip"`` does about crystals that cannot be used."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dssl_sklearn.crystals.builder import GraphBuilder
+from dssl_sklearn.crystals.dataset import GraphDataset
+from dssl_sklearn.crystals.graph import CrystalGraph
+from dssl_sklearn.crystals.table import Tabular
+from dssl_sklearn.exceptions import InvalidStructureError, SkippedStructuresWarning
+
+_Float = TypeVar("_Float", np.float32, np.float64)
+
+#: Skipped structures that a warning describes one by one.
+_MOST_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class UsableGraphs:
+    """Graphs of the usable crystals of an input, and where these stand in it.
+
+    Attributes
+    ----------
+    graphs : GraphDataset or None
+        None if no crystal can be used.
+    rows : ndarray of shape (n_usable,), int64
+        Their positions.
+    n_structures : int
+        Length of the input.
+    """
+
+    graphs: GraphDataset | None
+    rows: NDArray[np.int64]
+    n_structures: int
+
+    @classmethod
+    def skipping(cls, graphs: GraphDataset | None, reasons: Mapping[int, str]) -> UsableGraphs:
+        """Warn of what is skipped, and say where the others stand."""
+        n_usable = 0 if graphs is None else len(graphs)
+        n_structures = n_usable + len(reasons)
+        if reasons:
+            warn_skipped(reasons, n_structures, "get no result (NaN)")
+        return cls(graphs, kept_rows(n_usable, reasons), n_structures)
+
+    def spread(self, values: NDArray[_Float]) -> NDArray[_Float]:
+        """Put rows of the usable crystals in their places, with NaN in those of the others."""
+        if len(values) == self.n_structures:
+            return values
+        result = np.full((self.n_structures, *values.shape[1:]), np.nan, dtype=values.dtype)
+        result[self.rows] = values
+        return result
+
+
+def kept_rows(n_usable: int, skipped: Collection[int]) -> NDArray[np.int64]:
+    """Positions of the usable crystals of an input, given those of the others."""
+    return np.setdiff1d(np.arange(n_usable + len(skipped)), np.fromiter(skipped, np.int64))
+
+
+def usable_dataset(X: Any, builder: GraphBuilder) -> tuple[GraphDataset, dict[int, str]]:  # noqa: ANN401
+    """Graphs to learn from, with a warning that names what is left out.
+
+    Raises
+    ------
+    InvalidStructureError
+        If no crystal can be used.
+    """
+    graphs, reasons = builder.usable_dataset(X)
+    if graphs is None:
+        raise InvalidStructureError(reasons, len(reasons))
+    if reasons:
+        warn_skipped(reasons, len(graphs) + len(reasons), "are left out")
+    return graphs, reasons
+
+
+def leave_out(
+    items: Sequence[Any], builder: GraphBuilder, name: str
+) -> tuple[Sequence[Any], NDArray[np.int64], dict[int, str]]:
+    """Split a sequence into usable crystals and reasons against the others, with a warning.
+
+    Ready graphs pass: whether their settings are right is for the network to say.
+
+    Returns
+    -------
+    sequence
+        The usable crystals.
+    ndarray of shape (n_usable,), int64
+        Their positions.
+    dict of int to str
+        Positions of the others, with the reasons.
+
+    Raises
+    ------
+    InvalidStructureError
+        If no crystal can be used.
+    """
+    if isinstance(items, Tabular):
+        _, reasons = builder.usable_dataset(items, name)
+    else:
+        places = [i for i in range(len(items)) if not isinstance(items[i], CrystalGraph)]
+        found = builder.usable_graphs([items[i] for i in places], name)[1] if places else {}
+        reasons = {places[index]: reason for index, reason in found.items()}
+    n_structures = len(items)
+    rows = kept_rows(n_structures - len(reasons), reasons)
+    if not reasons:
+        return items, rows, reasons
+    if not len(rows):
+        raise InvalidStructureError(reasons, n_structures)
+    warn_skipped(reasons, n_structures, "are left out", name)
+    return [items[row] for row in rows], rows, reasons
+
+
+def warn_skipped(
+    reasons: Mapping[int, str], n_structures: int, consequence: str, name: str = "X"
+) -> None:
+    """Name the crystals that are skipped and why, all in one warning."""
+    lines = [f"  structure {index}: {reason}" for index, reason in sorted(reasons.items())]
+    if len(lines) > _MOST_SHOWN:
+        others = ", ".join(map(str, sorted(reasons)[_MOST_SHOWN:]))
+        lines[_MOST_SHOWN:] = [f"  and the structures {others}"]
+    warnings.warn(
+        f"{len(reasons)} unusable structure(s) of {n_structures} in {name} {consequence}:\n"
+        + "\n".join(lines),
+        SkippedStructuresWarning,
+        stacklevel=5,
+    )
