@@ -93,6 +93,7 @@ def test_parameters_are_only_stored():
         "cutoff": 7,
         "max_neighbors": 9,
         "site_properties": properties,
+        "on_error": "skip",
         "n_jobs": 2,
         "cache": False,
     }
