@@ -10,9 +10,10 @@ import dssl_sklearn
 PACKAGE = Path(dssl_sklearn.__file__).parent
 
 #: What all parts stand on.
-FOUNDATION = {"exceptions", "_checks"}
+FOUNDATION = {"exceptions", "_atomic", "_checks"}
 #: Part of the package -> parts it may import from, beside itself and the foundation.
 MAY_IMPORT = {
+    "_atomic": set(),
     "_checks": set(),
     "exceptions": set(),
     "crystals": set(),
@@ -28,6 +29,9 @@ MAY_IMPORT = {
     "explain": {"estimators", "training", "models", "crystals"},
     "plotting": {"explain", "estimators", "training", "models", "crystals"},
     "evaluation": {"plotting", "estimators", "models", "crystals"},
+    "doctor": {"crystals"},
+    "cli": {"__init__", "doctor", "estimators", "training", "models", "crystals"},
+    "__main__": {"cli"},
     "__init__": {"estimators"},
 }
 #: Library -> parts that may import it.

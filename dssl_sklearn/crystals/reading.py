@@ -29,7 +29,11 @@ ACCEPTED = (
 
 
 class UnusableCrystalError(ValueError):
-    """One crystal cannot be used; the message says why (internal, collected by the door)."""
+    """One crystal cannot be used; the message says why, `check` of what kind that is (internal)."""
+
+    def __init__(self, message: str, check: str = "unreadable") -> None:
+        super().__init__(message)
+        self.check = check
 
 
 def read_crystal(item: Any, site_properties: tuple[str, ...] = ()) -> Crystal:  # noqa: ANN401
@@ -262,11 +266,13 @@ def _refuse(of_sites: Sequence[Any]) -> NoReturn:
     for specie in species:
         if not _is_element(specie):
             raise UnusableCrystalError(
-                f"site {index} holds {specie}, which is no element from H to Lr (Z = 1 to 103)"
+                f"site {index} holds {specie}, which is no element from H to Lr (Z = 1 to 103)",
+                "unknown_element",
             )
     raise UnusableCrystalError(
         f"site {index} is disordered ({species}); order it first, for example with pymatgen's "
-        "OrderDisorderedStructureTransformation"
+        "OrderDisorderedStructureTransformation",
+        "disordered",
     )
 
 

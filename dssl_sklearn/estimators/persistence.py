@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import platform
 from abc import abstractmethod
-from collections.abc import Mapping
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
 
-import dssl_sklearn
 from dssl_sklearn.estimators.base import CrystalEstimator
+from dssl_sklearn.estimators.card import run_card, versions, write_card
+from dssl_sklearn.estimators.citations import BIBTEX, citation_keys
 from dssl_sklearn.estimators.pretrained import shipped_record
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES
 from dssl_sklearn.exceptions import DSSLError, WeightsError
@@ -48,6 +48,11 @@ class Persistent:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, settings and history into one safetensors file, without pickle.
 
+        Beside it goes a run card for people and other programs, with the suffix ``.json``:
+        versions, parameters, seed, fingerprint of the data, losses, time, license and citations.
+        Loading does not need it. A file of that name that is no run card is left alone, with a
+        warning.
+
         Parameters
         ----------
         path : path-like
@@ -62,6 +67,35 @@ class Persistent:
         """
         check_is_fitted(self, "net_")
         self._write(path)
+        estimator = cast("CrystalEstimator", self)
+        write_card(path, run_card(estimator, Path(path).stem, _describe(estimator)))
+
+    def cite(self, data: str | Iterable[str] = ()) -> str:
+        """Print and return the works to cite, as BibTeX.
+
+        Which ones depends on what was used (fitted), or would be (not fitted): the method, the
+        backbone, tabulated stiffnesses, and the data and models behind pretrained weights.
+
+        Parameters
+        ----------
+        data : str or iterable of str, default=()
+            Data sets that were learned from, which an estimator cannot know: among "matbench",
+            "elasticity", "dielectric", "piezoelectricity" and "formation_energy".
+
+        Returns
+        -------
+        str
+            BibTeX entries.
+
+        Raises
+        ------
+        InvalidInputError
+            If a data set is unknown.
+        """
+        keys = citation_keys(cast("CrystalEstimator", self), data)
+        text = "\n\n".join(BIBTEX[key] for key in keys)
+        print(text)  # noqa: T201 - what it is for
+        return text
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -123,7 +157,7 @@ def load_pretrainer(cls: type[_Pretrainer], path: str | os.PathLike[str]) -> _Pr
         net = pretrainer._make_net(encoder, criterion, recipe, 1, config["seed"])
         net.initialize()
         net.history = History(config["history"])
-    record = config.get("data") or shipped_record(path)
+    record = shipped_record(path) or config.get("data")
     return pretrainer._set_fitted(net, architecture, objectives, record)
 
 
@@ -181,11 +215,7 @@ def _describe(estimator: CrystalEstimator) -> dict[str, Any]:
             _jsonable({k: v for k, v in epoch.items() if k != "batches"})
             for epoch in estimator.history_
         ],
-        "versions": {
-            "dssl_sklearn": dssl_sklearn.__version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "torch-geometric", "pymatgen")},
-        },
+        "versions": versions(),
     }
 
 

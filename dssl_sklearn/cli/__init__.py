@@ -1,0 +1,1 @@
+"""The command ``dssl``: pretraining, fine-tuning and prediction on folders and tables of files."""

@@ -1,0 +1,121 @@
+"""CSV and Parquet tables: read whole, written piece by piece and all or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from dssl_sklearn._atomic import atomic_path
+from dssl_sklearn.cli.errors import UsageError
+from dssl_sklearn.exceptions import DatasetError, MissingDependencyError
+
+TABLE_SUFFIXES = (".csv", ".parquet")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV or Parquet table.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read.
+    MissingDependencyError
+        If Parquet is asked for without pyarrow.
+    """
+    is_parquet = path.suffix.lower() == ".parquet"
+    if is_parquet:
+        check_parquet()
+    try:
+        return pd.read_parquet(path) if is_parquet else pd.read_csv(path)
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise DatasetError(
+            f"the table {str(path)!r} cannot be read ({type(error).__name__}: {reason})"
+        ) from error
+
+
+def check_parquet() -> None:
+    """Make sure that pyarrow is there.
+
+    Raises
+    ------
+    MissingDependencyError
+        If it is not.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401 - only whether it is there
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Parquet files need pyarrow: pip install 'dssl_sklearn[parquet]', or use CSV"
+        ) from error
+
+
+def check_output(path: Path, *, force: bool, suffixes: tuple[str, ...] = TABLE_SUFFIXES) -> None:
+    """Make sure that an output can be written, before any work is done.
+
+    Raises
+    ------
+    UsageError
+        If it exists and `force` is not set, its folder does not exist, or its suffix is unknown.
+    MissingDependencyError
+        If Parquet is asked for without pyarrow.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"--out {str(path)!r} must end in {' or '.join(suffixes)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"--out {str(path)!r} is not a file in an existing folder")
+    if path.exists() and not force:
+        raise UsageError(f"{str(path)!r} exists; give --force to replace it")
+    if path.suffix.lower() == ".parquet":
+        check_parquet()
+
+
+@contextmanager
+def table_writer(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Write a table piece by piece; the file appears when all are written.
+
+    Parameters
+    ----------
+    path : Path
+        File that ends in ``.csv`` or ``.parquet``.
+
+    Yields
+    ------
+    callable
+        Appends the rows of a DataFrame; all have the columns of the first.
+    """
+    with atomic_path(path) as part:
+        if path.suffix.lower() == ".parquet":
+            with _parquet_writer(part) as append:
+                yield append
+        else:
+            with part.open("w", encoding="utf-8", newline="") as file:
+
+                def append(frame: pd.DataFrame) -> None:
+                    frame.to_csv(file, index=False, header=file.tell() == 0)
+
+                yield append
+
+
+@contextmanager
+def _parquet_writer(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writers: list[pq.ParquetWriter] = []
+
+    def append(frame: pd.DataFrame) -> None:
+        schema = writers[0].schema if writers else None
+        rows = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+        if not writers:
+            writers.append(pq.ParquetWriter(path, rows.schema))
+        writers[0].write_table(rows)
+
+    try:
+        yield append
+    finally:
+        for writer in writers:
+            writer.close()

@@ -1,0 +1,175 @@
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dssl_sklearn import DSSLPretrainer, DSSLRegressor
+from dssl_sklearn.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, elastic):
+    """Twelve CIF files, and a table of their targets."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "cifs").mkdir()
+    for k, structure in enumerate(elastic[0][:12]):
+        structure.to(filename=str(folder / "cifs" / f"s{k}.cif"))
+    table = pd.DataFrame({"id": [f"s{k}" for k in range(12)], "K": elastic[1][:12]})
+    table["kind"] = np.where(table["K"] > table["K"].median(), "stiff", "soft")
+    table.to_csv(folder / "by_id.csv", index=False)
+    table["path"] = "cifs/" + table["id"] + ".cif"
+    table.to_csv(folder / "labels.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def with_bad(folder, tmp_path):
+    """The folder with a broken file that comes first."""
+    for path in (folder / "cifs").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "broken.cif").write_text("nonsense")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    out = folder / "model.safetensors"
+    args = ["--target", "K", "--pretrained", "none", "--epochs", "1", "--quiet"]
+    assert main(["fit", str(folder / "labels.csv"), *args, "--out", str(out)]) == 0
+    return out
+
+
+def run(*args):
+    return main([str(arg) for arg in args])
+
+
+class TestFitAndPredict:
+    def test_predictions_are_those_of_python(self, folder, model, tmp_path):
+        out = tmp_path / "p.csv"
+        assert run("predict", model, folder / "labels.csv", "--out", out) == 0
+        found = pd.read_csv(out)
+        assert list(found.columns) == ["id", "K"]
+        assert found["id"].tolist() == [f"s{k}" for k in range(12)]
+        paths = [folder / "cifs" / f"s{k}.cif" for k in range(12)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pymatgen, about rounded coordinates
+            expected = DSSLRegressor.load(model).predict(paths)
+        np.testing.assert_allclose(found["K"], expected, rtol=1e-5)
+        assert model.with_suffix(".json").is_file()
+
+    def test_files_by_id(self, folder, model, tmp_path):
+        args = ["--folder", folder / "cifs", "--id-column", "id", "--quiet"]
+        assert run("predict", model, folder / "by_id.csv", *args, "--out", tmp_path / "p.csv") == 0
+        assert run("predict", model, folder / "labels.csv", "--out", tmp_path / "q.csv") == 0
+        assert (tmp_path / "p.csv").read_text() == (tmp_path / "q.csv").read_text()
+
+    def test_bad_files_keep_their_rows(self, with_bad, model, tmp_path, capsys, monkeypatch):
+        # The first piece holds nothing but the broken file.
+        monkeypatch.setattr("dssl_sklearn.cli.structures.CHUNK", 1)
+        for suffix, read in ((".csv", pd.read_csv), (".parquet", pd.read_parquet)):
+            out = tmp_path / f"p{suffix}"
+            assert run("predict", model, with_bad, "--out", out) == 1
+            assert not out.exists()
+            assert "broken.cif: cannot read" in capsys.readouterr().err
+            assert run("predict", model, with_bad, "--on-error", "skip", "--out", out) == 0
+            found = read(out)
+            assert list(found.columns) == ["id", "K", "error"]
+            assert found["id"][0] == "broken.cif"
+            assert found["K"].isna().tolist() == [True] + [False] * 12
+            assert "cannot read" in found["error"][0]
+
+    def test_classes(self, folder, tmp_path):
+        out = tmp_path / "c.safetensors"
+        args = ["--target", "kind", "--pretrained", "none", "--epochs", "1", "--quiet"]
+        assert run("fit", folder / "labels.csv", *args, "--out", out) == 0
+        assert run("predict", out, folder / "cifs", "--quiet", "--out", tmp_path / "p.csv") == 0
+        found = pd.read_csv(tmp_path / "p.csv")
+        assert list(found.columns) == ["id", "kind", "probability_soft", "probability_stiff"]
+        assert set(found["kind"]) <= {"soft", "stiff"}
+
+    def test_nothing_usable(self, tmp_path, model, capsys):
+        (tmp_path / "broken.cif").write_text("nonsense")
+        out = tmp_path / "p.csv"
+        assert run("predict", model, tmp_path, "--on-error", "skip", "--out", out) == 1
+        assert "none of the structures can be used" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == ["broken.cif"]
+
+
+def test_pretrain_and_embed(with_bad, tmp_path):
+    weights, out = tmp_path / "w.safetensors", tmp_path / "e.csv"
+    args = ["--epochs", "1", "--quiet", "--on-error", "skip"]
+    assert run("pretrain", with_bad, *args, "--out", weights) == 0
+    assert run("embed", weights, with_bad, *args[2:], "--out", out) == 0
+    found = pd.read_csv(out)
+    assert found.shape == (13, DSSLPretrainer.load(weights).n_features_out_ + 2)
+    assert found.drop(columns="error").notna().all(axis=1).tolist() == [False] + [True] * 12
+
+
+class TestDoctor:
+    def test_sound_data(self, folder, tmp_path, capsys):
+        out = tmp_path / "report.csv"
+        assert run("doctor", folder / "labels.csv", "--target", "K", "--out", out) == 0
+        assert "FEW" not in capsys.readouterr().err
+        assert pd.read_csv(out)["check"].tolist() == ["few_labels", *["none"] * 12]
+
+    def test_bad_data(self, with_bad, capsys):
+        assert run("doctor", with_bad) == 1
+        assert "structure 0 (broken.cif): cannot read" in capsys.readouterr().out
+
+
+class TestWrongCalls:
+    @pytest.mark.parametrize(
+        "args, message",
+        [
+            (["frobnicate"], "invalid choice"),
+            (["fit", "labels.csv", "--out", "m.safetensors"], "--target"),
+            (["doctor", "nowhere"], "neither a folder nor a file"),
+            (["doctor", "labels.csv", "--target", "kinds"], "did you mean 'kind'"),
+            (["doctor", "by_id.csv"], "--path-column"),
+            (["doctor", "cifs", "--target", "K"], "needs a table"),
+            (["doctor", "labels.csv", "--cutoff", "-1"], "no positive number"),
+            (["pretrain", "cifs", "--out", "m.safetensors", "--epochs", "0"], "below 1"),
+            (["pretrain", "cifs", "--out", "nowhere/m.safetensors"], "existing folder"),
+            (["pretrain", "cifs", "--out", "m.pkl"], "must end in .safetensors"),
+            (["predict", "nowhere.safetensors", "cifs", "--out", "p.csv"], "there is no model"),
+            (["embed", "mp", "cifs", "--out", "labels.csv"], "--force"),
+        ],
+        ids=" ".join,
+    )
+    def test_are_explained(self, folder, monkeypatch, capsys, args, message):
+        monkeypatch.chdir(folder)
+        before = sorted(folder.iterdir())
+        assert run(*args) == 2
+        assert message in capsys.readouterr().err
+        assert sorted(folder.iterdir()) == before
+
+    def test_unknown_weights_are_a_problem_of_the_data(self, folder, tmp_path, capsys):
+        assert run("embed", "pm", folder / "cifs", "--out", tmp_path / "e.csv") == 1
+        assert "'pm' is neither the name of shipped weights" in capsys.readouterr().err
+
+    def test_a_damaged_table(self, tmp_path, capsys):
+        (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00")
+        assert run("doctor", tmp_path / "t.csv") == 1
+        assert "cannot be read" in capsys.readouterr().err
+
+
+def test_force_replaces(folder, model, tmp_path):
+    out = tmp_path / "p.csv"
+    out.write_text("old")
+    assert run("predict", model, folder / "cifs", "--quiet", "--out", out) == 2
+    assert out.read_text() == "old"
+    assert run("predict", model, folder / "cifs", "--quiet", "--force", "--out", out) == 0
+    assert out.read_text().startswith("id,K\n")
+
+
+def test_as_a_program(folder):
+    def program(*args):
+        command = [sys.executable, "-m", "dssl_sklearn", *args]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)  # noqa: S603
+
+    shown = program("--version")
+    assert (shown.returncode, shown.stdout.split()[0]) == (0, "dssl_sklearn")
+    assert program().returncode == 2
