@@ -72,7 +72,7 @@ def fit(args: Namespace) -> int:
     crystals, rows = read_crystals(inputs, skip=args.on_error == "skip", quiet=args.quiet)
     y = columns[0] if len(columns) == 1 else pd.concat(columns, axis=1)
     model: PropertyEstimator = (DSSLClassifier if classes else DSSLRegressor)(**_training(args))
-    model.fit(crystals, y.iloc[rows])  # type: ignore[attr-defined]  # of both classes
+    model.fit(crystals, y.iloc[rows])
     model.save(args.out)
     n_labels = (model.fit_record_ or {}).get("n_labels")
     _say(args, f"fitted {type(model).__name__} on {n_labels} labels; wrote {args.out}")

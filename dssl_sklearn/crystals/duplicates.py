@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.graph_table import GraphTable
+from dssl_sklearn.crystals.identity import formula_key
 from dssl_sklearn.crystals.neighbors import build_graphs
 from dssl_sklearn.crystals.table import CrystalTable
 
@@ -60,7 +61,7 @@ def environments(crystals: CrystalTable) -> list[Environment]:
     sites = crystals.ptr.tolist()
     return [
         Environment(
-            composition_key(crystals.numbers[sites[row] : sites[row + 1]])
+            formula_key(crystals.numbers[sites[row] : sites[row + 1]])
             + pairs[first:last].tobytes(),
             values[first:last].ravel(),
         )
@@ -91,12 +92,6 @@ def _statistics(
     per_site = counts / crystals.n_sites[of_crystal]
     lowest, highest = (f.reduceat(distance, first) for f in (np.minimum, np.maximum))
     return of_crystal, pairs, np.column_stack([per_site, mean, spread, lowest, highest])
-
-
-def composition_key(numbers: NDArray[np.int64]) -> bytes:
-    """Reduced composition of a cell with these atomic numbers."""
-    amounts = np.bincount(numbers, minlength=_N_ELEMENTS)
-    return (amounts // np.gcd.reduce(amounts)).astype(np.int32).tobytes()
 
 
 def group_duplicates(found: list[Environment], tolerance: float = 0.01) -> list[list[int]]:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.duplicates import (
     Environment,
-    composition_key,
     environments,
     group_duplicates,
 )
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER, element_property
 from dssl_sklearn.crystals.graph import CrystalGraph
 from dssl_sklearn.crystals.graph_table import GraphTable
+from dssl_sklearn.crystals.identity import formula_key
 from dssl_sklearn.crystals.neighbors import build_graphs
 from dssl_sklearn.crystals.reading import UnusableCrystalError, read_sites, unusable
 from dssl_sklearn.crystals.table import CrystalTable, Sites, Tabular
@@ -87,7 +87,7 @@ class StructureCheck:
 
     def _find_duplicates(self, sound: list[tuple[CrystalTable, list[int]]]) -> None:
         keys = [
-            [composition_key(table.numbers[a:b]) for a, b in pairwise(table.ptr.tolist())]
+            [formula_key(table.numbers[a:b]) for a, b in pairwise(table.ptr.tolist())]
             for table, _ in sound
         ]
         often = Counter(chain.from_iterable(keys))

@@ -16,7 +16,7 @@ _FEW_LABELS = 50
 #: Examples of a class below which it cannot be in training and test parts of five folds.
 _RARE = 5
 #: Skewness beyond which a distribution counts as skewed, and labels needed to tell.
-_SKEWED, _ENOUGH_FOR_SKEW = 1.5, 20
+_SKEWED, _ENOUGH = 1.5, 20
 #: Robust standard deviations from the median beyond which a target is an outlier.
 _FAR = 6.0
 #: Difference of the targets of equal crystals, over the spread of all targets, that is a conflict.
@@ -125,7 +125,7 @@ def _distribution(
 
     known = values[rows]
     of_log = ""
-    if len(rows) >= _ENOUGH_FOR_SKEW and abs(found := float(skew(known))) > _SKEWED:
+    if len(rows) >= _ENOUGH and abs(found := float(skew(known))) > _SKEWED:
         text = f"{name} has skewness {found:.1f}"
         if known.min() > 0 and abs(in_log := float(skew(np.log10(known)))) < abs(found) / 2:
             known, of_log = np.log10(known), "log10 of "
@@ -135,8 +135,8 @@ def _distribution(
             yield Finding(None, "skewed_target", text)
     median = np.median(known)
     mad = np.median(np.abs(known - median))
-    # Where most values are equal there is no scale to judge the others by.
-    if mad > 0:
+    # Of few values, or where most are equal, there is no scale to judge the others by.
+    if mad > 0 and len(rows) >= _ENOUGH:
         z = _MAD_OF_NORMAL * (known - median) / mad
         for place in np.flatnonzero(np.abs(z) > _FAR).tolist():
             index = int(rows[place])

@@ -203,7 +203,7 @@ def _backbone(estimator: CrystalEstimator) -> list[str]:
         return [str(estimator.pretrained.architecture_.backbone)]
     recipes = {**FINE_TUNE_RECIPES, **PRETRAIN_RECIPES}
     shipped = str(estimator.pretrained) in shipped_weights()
-    return [recipes["default" if shipped else estimator.recipe].backbone]
+    return [str(recipes["default" if shipped else estimator.recipe].backbone)]
 
 
 def _objectives(estimator: CrystalEstimator) -> list[Objective]:

@@ -112,7 +112,7 @@ class TestDoctor:
     def test_sound_data(self, folder, tmp_path, capsys):
         out = tmp_path / "report.csv"
         assert run("doctor", folder / "labels.csv", "--target", "K", "--out", out) == 0
-        assert "FEW" not in capsys.readouterr().err
+        assert "WARNING: few labels" in capsys.readouterr().out
         assert pd.read_csv(out)["check"].tolist() == ["few_labels", *["none"] * 12]
 
     def test_bad_data(self, with_bad, capsys):
