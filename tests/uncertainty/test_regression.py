@@ -7,6 +7,7 @@ import pytest
 from mapie.regression import CrossConformalRegressor, SplitConformalRegressor
 from scipy.stats import betabinom
 from sklearn.base import BaseEstimator, RegressorMixin, clone, is_regressor
+from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -83,6 +84,17 @@ def bounds(level, n_calibration, n_test, n_splits):
 
 
 class TestCoverage:
+    @pytest.mark.parametrize("level", [0.8, 0.9, 0.95])
+    @pytest.mark.parametrize("n_calibration", [20, 99, 100])
+    def test_width_is_the_rank_that_the_guarantee_names(self, elastic_table, level, n_calibration):
+        X, y = (part[:n_calibration] for part in elastic_table)
+        fitted = DummyRegressor().fit(X, y)
+        model = ConformalRegressor(fitted, confidence_level=level, method="prefit").fit(X, y)
+        _, intervals = model.predict_interval(X[:1])
+        rank = int(np.ceil((n_calibration + 1) * level - 1e-9))
+        errors = np.sort(np.abs(y - y.mean()))
+        assert np.diff(intervals)[0, 0] / 2 == pytest.approx(errors[rank - 1])
+
     @pytest.mark.parametrize("table", ["elastic_table", "dielectric_table"])
     @pytest.mark.parametrize("level", [0.8, 0.9, 0.95])
     def test_of_split_is_as_stated(self, table, level, request):
