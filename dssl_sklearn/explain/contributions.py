@@ -20,14 +20,11 @@ from dssl_sklearn.explain._network import (
 )
 from dssl_sklearn.explain.attributions import SiteAttributions
 from dssl_sklearn.models.encoder import PropertyModel
-from dssl_sklearn.models.readout import AttentionReadout, MeanReadout
-from dssl_sklearn.models.segments import segment_count
+from dssl_sklearn.models.readout import AttentionReadout, MeanMaxReadout, MeanReadout
+from dssl_sklearn.models.segments import segment_count, segment_sum
 
-#: Layers without parts of their own whose composition is a matrix and an offset; dropout does
-#: nothing in predictions.
-_AFFINE_LAYERS = (nn.Linear, nn.Identity, nn.Dropout)
-#: Readouts that average the site embeddings.
-_AVERAGES = (MeanReadout, AttentionReadout)
+#: Readouts that are a sum of one term per site.
+_SUMS = (MeanReadout, MeanMaxReadout, AttentionReadout)
 
 
 def site_contributions(
@@ -35,23 +32,25 @@ def site_contributions(
     structures: Any,  # noqa: ANN401 - whatever the estimators take
     target: int = 0,
 ) -> SiteAttributions:
-    r"""Split predictions over the sites, exactly, where the head is linear.
+    r"""Split predictions over the sites, exactly, where the heads are linear.
 
-    With a readout that averages the site embeddings :math:`x_i` with weights :math:`w_i` that sum
-    to 1 (:math:`1/n` for the mean) and a linear head :math:`h` on the standardized embedding,
+    The readouts "mean", "attention" and "mean_max" are sums of one term per site, :math:`z_i`
+    (:math:`x_i / n`, :math:`w_i x_i`, and for a maximum :math:`x_i` in the entries in which the
+    site holds it, equal holders sharing it). With a linear head :math:`h` on the standardized
+    embedding, and weights :math:`w_i` of the sites that sum to 1,
 
     .. math:: y = b + \sum_i c_i, \qquad
-              c_i = w_i \left[h\left(\frac{x_i - m}{s}\right) - h(0)\right],
+              c_i = h\left(\frac{z_i - w_i m}{s}\right) - h(0),
 
     in the unit of the target. The baseline :math:`b`, the same for all crystals, is the prediction
     :math:`h(0)` for the mean embedding :math:`m` that the labeled crystals had before training. A
     site embedding knows the site's surroundings: a contribution is that of an atom where it sits,
-    not of its element alone.
+    not of its element alone. Of several heads the mean is split.
 
     Parameters
     ----------
     estimator : DSSLRegressor or DSSLClassifier
-        Fitted with ``head_params={"n_hidden_layers": 0}`` and the readout "mean" or "attention".
+        Fitted with ``head_params={"n_hidden_layers": 0}`` and one of these readouts.
     structures : sequence of crystals
         As for ``predict``.
     target : int, default=0
@@ -93,40 +92,17 @@ def site_contributions(
     graphs = graphs_of(estimator, structures)
     values, outputs = [], []
     with torch.inference_mode():
-        offset = model.head(torch.zeros_like(model.mean).unsqueeze(0))[:, unit.column]
+        zero = torch.zeros_like(model.mean).unsqueeze(0)
+        offset = model.head(zero).mean(dim=1)[:, unit.column]
         for batch, n_sites in batches_of(estimator, graphs):
             sites = model.encoder.backbone(batch)
-            per_site = model.head((sites - model.mean) / model.scale)[:, unit.column] - offset
-            weights = _weights(model.encoder.readout, sites, batch)
-            values += split_sites(per_site * weights * unit.scale, n_sites)
-            outputs.append(model(batch)[:, unit.column].double().cpu().numpy())
+            terms, weights = _terms(model.encoder.readout, sites, batch)
+            of_sites = model.head((terms - weights * model.mean) / model.scale).mean(dim=1)
+            values += split_sites((of_sites[:, unit.column] - offset) * unit.scale, n_sites)
+            outputs.append(model(batch).mean(dim=1)[:, unit.column].double().cpu().numpy())
     baseline = unit.scale * float(offset) + unit.mean
     predictions = unit.scale * np.concatenate(outputs) + unit.mean
     return SiteAttributions(values, np.full(len(values), baseline), predictions)
-
-
-def is_affine(head: nn.Module) -> bool:
-    """Whether a head, in predictions, is a matrix and an offset.
-
-    Parameters
-    ----------
-    head : nn.Module
-        Head of a `PropertyModel`.
-
-    Returns
-    -------
-    bool
-        True if it is made of linear layers (and dropout) only.
-
-    Examples
-    --------
-    >>> from dssl_sklearn.explain.contributions import is_affine
-    >>> from dssl_sklearn.models import MLPHead
-    >>> is_affine(MLPHead(4, 1, n_hidden_layers=0)), is_affine(MLPHead(4, 1))
-    (True, False)
-    """
-    leaves = [layer for layer in head.modules() if not any(layer.children())]
-    return all(isinstance(layer, _AFFINE_LAYERS) for layer in leaves)
 
 
 def is_additive(estimator: PropertyEstimator) -> bool:
@@ -139,27 +115,39 @@ def is_additive(estimator: PropertyEstimator) -> bool:
     """
     check_estimator(estimator, PropertyEstimator, "DSSLRegressor or DSSLClassifier")
     model: PropertyModel = estimator.net_.module_
-    return is_affine(model.head) and isinstance(model.encoder.readout, _AVERAGES)
+    return _is_linear(model) and isinstance(model.encoder.readout, _SUMS)
+
+
+def _is_linear(model: PropertyModel) -> bool:
+    return len(model.head.weights) == 1
 
 
 def _check_additive(model: PropertyModel) -> None:
     alternative = "or use integrated_gradients, which splits any prediction"
-    if not is_affine(model.head):
+    if not _is_linear(model):
         raise InvalidInputError(
             "estimator has a head with hidden layers, whose output is no sum over sites; fit it "
             f'with head_params={{"n_hidden_layers": 0}}, {alternative}'
         )
     readout = model.encoder.readout
-    if not isinstance(readout, _AVERAGES):
+    if not isinstance(readout, _SUMS):
         raise InvalidInputError(
-            f"estimator has the readout {type(readout).__name__}, which is no weighted mean of the "
-            f"sites; fit it with readout='mean' or 'attention', {alternative}"
+            f"estimator has the readout {type(readout).__name__}, which is no sum over the "
+            f"sites; fit it with readout='mean', 'mean_max' or 'attention', {alternative}"
         )
 
 
-def _weights(readout: nn.Module, sites: Tensor, batch: CrystalBatch) -> Tensor:
-    """Weight of each site in its crystal's embedding, shape (n_sites,)."""
+def _terms(readout: nn.Module, sites: Tensor, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
+    """Terms of the sites in the embedding, (n_sites, width), and their weights, (n_sites, 1)."""
     if isinstance(readout, AttentionReadout):
-        return readout.weights(sites, batch).squeeze(1)
+        weights = readout.weights(sites, batch)
+        return weights * sites, weights
     count = segment_count(batch.batch, batch.n_crystals).to(sites.dtype)
-    return count.reciprocal().index_select(0, batch.batch).squeeze(1)
+    weights = count.reciprocal().index_select(0, batch.batch)
+    if isinstance(readout, MeanReadout):
+        return weights * sites, weights
+    largest = readout(sites, batch)[:, sites.shape[1] :].index_select(0, batch.batch)
+    # Sites that are equal by symmetry differ by rounding.
+    holds = torch.isclose(sites, largest, rtol=1e-4, atol=1e-5).to(sites.dtype)
+    holders = segment_sum(holds, batch.batch, batch.n_crystals).index_select(0, batch.batch)
+    return torch.cat([weights * sites, largest * holds / holders], dim=1), weights

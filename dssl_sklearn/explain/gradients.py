@@ -135,7 +135,7 @@ class _OneCrystal:
         """Predict, (n_copies,) from embeddings (n_copies, n_sites, width)."""
         with _replaced_output(self.inputs, embeddings.flatten(0, 1)):
             output: Tensor = self.net.module_(self.batch(len(embeddings)))
-        return output[:, self.column]
+        return output.mean(dim=1)[:, self.column]
 
 
 @contextmanager

@@ -23,5 +23,6 @@ def classifier(tiny, elastic):
     structures, y = elastic
     labels = ["low", "middle", "high"]
     classes = [labels[int(v > 1.9) + int(v > 2.2)] for v in y[:40]]
-    model = DSSLClassifier(**tiny, head_params={"n_hidden_layers": 0})
+    # Probabilities of several heads are averaged, and have no logit.
+    model = DSSLClassifier(**tiny, n_members=1, head_params={"n_hidden_layers": 0})
     return model.fit(structures[:40], classes)

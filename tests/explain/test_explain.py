@@ -20,8 +20,7 @@ from dssl_sklearn.explain import (
     integrated_gradients,
     site_contributions,
 )
-from dssl_sklearn.explain.contributions import is_additive, is_affine
-from dssl_sklearn.models import MLPHead
+from dssl_sklearn.explain.contributions import is_additive
 
 LINEAR = {"n_hidden_layers": 0}
 
@@ -32,7 +31,7 @@ def crystals(elastic):
     return sorted(elastic[0][100:112], key=len)
 
 
-@pytest.mark.parametrize("readout", ["mean", "attention"])
+@pytest.mark.parametrize("readout", [None, "mean", "attention"])
 def test_contributions_sum_to_the_prediction(regressor, crystals, readout):
     model = regressor(head_params=LINEAR, readout=readout)
     split = site_contributions(model, crystals)
@@ -47,15 +46,15 @@ def test_contributions_sum_to_the_prediction(regressor, crystals, readout):
 
 
 def test_contributions_are_the_terms_of_the_linear_map(regressor, crystals):
-    model = regressor(head_params=LINEAR)
+    model = regressor(head_params=LINEAR, readout="mean")
     network = model.net_.module_
     row = next(i for i, s in enumerate(crystals) if len(s) > 2)
     sites = copy.copy(DSSLPretrainer(max_epochs=0)).fit(crystals[:1])
     sites.net_, sites.architecture_ = copy.copy(model.net_), model.architecture_
     sites.net_.module_ = network.encoder
     (embedding,) = sites.transform_sites([crystals[row]])
-    linear = network.head.layers[0]
-    weight = linear.weight.detach().numpy()[0] / network.scale.numpy()
+    linear = network.head.weights[0].mean(0)[:, 0]
+    weight = linear.detach().numpy() / network.scale.numpy()
     expected = (embedding - network.mean.numpy()) @ weight * model.y_scale_[0] / len(embedding)
     np.testing.assert_allclose(site_contributions(model, crystals)[row], expected, atol=1e-5)
 
@@ -104,11 +103,14 @@ def test_what_cannot_be_split_says_what_would_work(regressor, crystals):
     assert is_additive(regressor(head_params=LINEAR))
 
 
-def test_affine_heads_are_known_by_their_layers():
-    assert is_affine(MLPHead(3, 1, n_hidden_layers=0))
-    assert is_affine(nn.ModuleList([nn.Linear(3, 1), nn.Sequential(nn.Dropout(), nn.Linear(3, 1))]))
-    assert not is_affine(MLPHead(3, 1))
-    assert not is_affine(nn.Sequential(nn.Linear(3, 1), nn.Softplus()))
+def test_equal_sites_share_the_maximum(regressor, crystals):
+    """Sites of a supercell get the contributions of the cell's, divided by its multiplicity."""
+    model = regressor(head_params=LINEAR)
+    cell = crystals[0]
+    double = cell.make_supercell([2, 1, 1], in_place=False)
+    one, two = site_contributions(model, [cell, double])
+    assert two.sum() == pytest.approx(one.sum(), abs=1e-4)
+    np.testing.assert_allclose(two, one.repeat(2) / 2, atol=1e-3 * abs(one).max())
 
 
 def test_attention_weights_average_the_site_embeddings(regressor, crystals):
@@ -129,19 +131,21 @@ def test_attention_of_a_pretrainer_gives_its_embedding(tiny, elastic, crystals):
 
 
 def test_other_readouts_have_no_attention(regressor, crystals):
-    with pytest.raises(InvalidInputError, match=r"MeanReadout.*readout='attention'"):
+    with pytest.raises(InvalidInputError, match=r"MeanMaxReadout.*readout='attention'"):
         attention_weights(regressor(), crystals)
 
 
 @pytest.mark.parametrize("baseline", ["mean", "masked"])
-@pytest.mark.parametrize("params", [{}, {"readout": "mean_std"}], ids=["mean", "mean_std"])
-def test_integrated_gradients_are_complete(regressor, crystals, params, baseline):
-    model = regressor(**params)
+@pytest.mark.parametrize("readout", [None, "mean", "mean_std"])
+def test_integrated_gradients_are_complete(regressor, crystals, readout, baseline):
+    model = regressor(readout=readout)
     split = integrated_gradients(model, crystals, baseline=baseline)
     np.testing.assert_allclose(split.predictions, model.predict(crystals), atol=1e-5)
     distance = np.abs(split.predictions - split.baselines)
     assert distance.max() > 0.01
-    assert np.abs(split.residuals).max() < 1e-3 * distance.max()
+    # The default's maximum has kinks, where it passes from one site to another.
+    tolerance = 1e-2 if readout is None else 1e-3
+    assert np.abs(split.residuals).max() < tolerance * distance.max()
     assert [len(values) for values in split] == [len(s) for s in crystals]
 
 
@@ -169,7 +173,7 @@ def test_the_masked_baseline_is_the_prediction_for_masked_atoms(regressor, cryst
     batch = builder.dataset(crystals[-1:]).batch([0])
     batch.numbers.zero_()
     with torch.inference_mode():
-        output = float(network(batch))
+        output = float(network(batch).mean())
     expected = output * model.y_scale_[0] + model.y_mean_[0]
     assert split.baselines[0] == pytest.approx(expected, abs=1e-5)
 
