@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 import warnings
@@ -8,6 +9,7 @@ import pytest
 
 from dssl_sklearn import DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.cli.main import main
+from dssl_sklearn.training.nets import PretextNet, PropertyNet
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +165,22 @@ def test_force_replaces(folder, model, tmp_path):
     assert out.read_text() == "old"
     assert run("predict", model, folder / "cifs", "--quiet", "--force", "--out", out) == 0
     assert out.read_text().startswith("id,K\n")
+
+
+@pytest.mark.parametrize("command", ["fit", "pretrain"])
+def test_interrupted_training_writes_nothing(folder, tmp_path, monkeypatch, capsys, command):
+    def press_ctrl_c(*_, **__):
+        signal.raise_signal(signal.SIGINT)
+
+    for net in (PropertyNet, PretextNet):
+        monkeypatch.setattr(net, "train_step", press_ctrl_c)
+    before = signal.getsignal(signal.SIGINT)
+    target = ["--target", "K", "--pretrained", "none"] if command == "fit" else []
+    args = [folder / "labels.csv", *target, "--out", tmp_path / "w.safetensors", "--quiet"]
+    assert run(command, *args) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_as_a_program(folder):
