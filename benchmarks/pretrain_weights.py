@@ -99,6 +99,7 @@ def main() -> None:
             "source": "Materials Project, CC-BY 4.0 (A. Jain et al., APL Mater. 1, 011002, 2013)",
             "n_crystals": len(crystals),
             "max_sites": int(crystals.n_sites.max()),
+            "drawn_from": {"n_crystals": len(corpus), "max_sites": args.max_sites},
             "left_out": "every reduced formula of the labeled sets that ship with the package",
         },
         "starts_from": start_from,

@@ -134,8 +134,8 @@ def check_weights(card: Path, corpus: Corpus, test_formulas: Iterable[str]) -> d
     Parameters
     ----------
     card : Path
-        JSON file beside the weights, with ``data.formulas``, or else ``data.n_crystals`` and
-        ``data.max_sites``.
+        JSON file beside the weights, with ``data.formulas``, or else ``n_crystals`` and
+        ``max_sites`` in ``data.drawn_from`` (all that could have been taken) or ``data``.
     corpus : Corpus
         The whole file that the weights were pretrained on.
     test_formulas : iterable of str
@@ -156,6 +156,7 @@ def check_weights(card: Path, corpus: Corpus, test_formulas: Iterable[str]) -> d
     if "formulas" in data:
         pretrained = set(data["formulas"])
     else:
+        data = data.get("drawn_from", data)
         kept = ~np.isin(of_corpus, list(shipped_formulas()))
         kept &= corpus.n_sites <= data.get("max_sites", np.inf)
         pretrained = set(of_corpus[kept].tolist())

@@ -53,7 +53,7 @@ class FineTuneRecipe(Network):
     max_epochs: int = 50
     batch_size: int = 32
     lr: float = 2e-3
-    backbone_lr_factor: float = 0.1
+    backbone_lr_factor: float = 0.3
     weight_decay: float = 1e-2
     schedule: ScheduleName = "cosine"
     #: Heads on the shared encoder; their mean predicts, their spread is the uncertainty.

@@ -227,6 +227,11 @@ class TestLeakage:
             "in_pretraining": 1,
             "count_agrees": True,
         }
+        # Of some of the crystals: any of those it was drawn from may have been seen.
+        drawn = {"n_crystals": 0, "max_sites": 1, "drawn_from": {"n_crystals": 7, "max_sites": 200}}
+        card.write_text(json.dumps({"data": drawn}))
+        found = check_weights(card, corpus, test)
+        assert (found["in_pretraining"], found["count_agrees"]) == (1, False)
         card.write_text(json.dumps({"data": {"formulas": ["NaCl"]}}))
         assert check_weights(card, corpus, test)["in_pretraining"] == 0
 
