@@ -10,17 +10,19 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import gmean
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
-from dssl_sklearn.crystals.elements import ELEMENT_SYMBOLS
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.uncertainty._embedding import Embedder
+from dssl_sklearn.uncertainty._report import domain_report, symbols_of
 
+_Comparison = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]
 #: Threshold for training crystals that are all copies, in spreads of the embedding: rounding.
 _LEAST_THRESHOLD = 1e-3
 
@@ -134,13 +136,13 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
         neighbors = NearestNeighbors(n_neighbors=self.n_neighbors, n_jobs=self.n_jobs)
         neighbors.fit(scaler.transform(embeddings))
         # Without X a crystal is not its own neighbor.
-        among_others = _mean_distance(neighbors.kneighbors()[0])
+        among_others: NDArray[np.float64] = gmean(neighbors.kneighbors()[0], axis=1)
         self._embedder, self._scaler, self._neighbors = embedder, scaler, neighbors
         self._seen: NDArray[np.bool_] = np.asarray(elements.any(axis=0))
         quantile = float(np.quantile(among_others, 1 - self.contamination))
         self.threshold_ = max(quantile, _LEAST_THRESHOLD)
         self.offset_: float = -1.0
-        self.elements_ = _symbols(self._seen)
+        self.elements_ = symbols_of(self._seen)
         self.n_train_ = len(embeddings)
         return among_others
 
@@ -261,29 +263,21 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
             As `fit`.
         """
         distance, nearest, unseen = self._compare(X)
-        relative = distance / self.threshold_
-        names = [", ".join(_symbols(row)) for row in unseen]
-        return pd.DataFrame(
-            {
-                "in_domain": self._is_inside(distance, unseen),
-                "relative_distance": relative,
-                "distance": distance,
-                "nearest": nearest,
-                "unseen_elements": names,
-                "reason": [_reason(*row) for row in zip(names, relative, strict=True)],
-            },
+        return domain_report(
+            self._is_inside(distance, unseen),
+            distance,
+            self.threshold_,
+            nearest,
+            unseen,
             index=getattr(X, "index", None) if hasattr(X, "iloc") else None,
         )
 
-    def _compare(
-        self,
-        X: Any,  # noqa: ANN401
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
+    def _compare(self, X: Any) -> _Comparison:  # noqa: ANN401
         """Distances, positions of the nearest training crystals, and unseen elements by number."""
         check_is_fitted(self, "threshold_")
         embeddings, elements = self._embedder.embed(X)
         distances, rows = self._neighbors.kneighbors(self._scaler.transform(embeddings))
-        return _mean_distance(distances), rows[:, 0], elements & ~self._seen
+        return gmean(distances, axis=1), rows[:, 0], elements & ~self._seen
 
     def _is_inside(
         self, distance: NDArray[np.float64], unseen: NDArray[np.bool_]
@@ -293,34 +287,13 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
 
     def __sklearn_clone__(self) -> Self:
         """Copy unfitted; a fitted `pretrained` stays fitted, since it is what embeds."""
-        params = self.get_params(deep=False)
-        kept = {"pretrained": copy.copy(self.pretrained)}
-        kept = kept if is_fitted_pretrainer(self.pretrained) else {}
-        return type(self)(**{k: clone(v, safe=False) for k, v in params.items()} | kept)
+        params = {k: clone(v, safe=False) for k, v in self.get_params(deep=False).items()}
+        if is_fitted_pretrainer(self.pretrained):
+            params["pretrained"] = copy.copy(self.pretrained)
+        return type(self)(**params)
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - sklearn.utils.Tags moved between versions
         """Say that the input is no table: crystals, not rows of numbers."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         return tags
-
-
-def _mean_distance(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Geometric mean over the neighbors, zero where one is at the very spot."""
-    with np.errstate(divide="ignore"):
-        mean: NDArray[np.float64] = np.exp(np.log(distances.astype(np.float64)).mean(axis=1))
-    return mean
-
-
-def _symbols(present: NDArray[np.bool_]) -> tuple[str, ...]:
-    """Symbols of the elements at whose atomic numbers there is True."""
-    return tuple(ELEMENT_SYMBOLS[number] for number in np.flatnonzero(present))
-
-
-def _reason(unseen: str, relative_distance: float) -> str:
-    reasons = []
-    if unseen:
-        reasons.append(f"{unseen} in no training crystal")
-    if relative_distance > 1:
-        reasons.append(f"{relative_distance:.1f} times the threshold from the training crystals")
-    return "; ".join(reasons)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from numbers import Integral
@@ -155,7 +156,11 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
             cv=check_cv(folds),
             n_jobs=self.n_jobs,
         )
-        cross.fit_conformalize(rows, targets)
+        with warnings.catch_warnings():
+            # Crystals that the estimator leaves out have no error; it warns of them itself.
+            warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+            warnings.filterwarnings("ignore", "(?s).*belongs to every resampling", UserWarning)
+            cross.fit_conformalize(rows, targets)
         self.__dict__.pop("estimator_", None)
         self.mapie_, self.n_calibration_ = cross, len(rows)
         return self
@@ -181,8 +186,12 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
             As `fit`.
         """
         check_is_fitted(self, "mapie_")
-        predicted: NDArray[np.float64] = self.mapie_.predict(as_rows(X), **self._whole_model())
-        return predicted
+        if hasattr(self, "estimator_"):
+            return self.mapie_.predict(as_rows(X))  # type: ignore[no-any-return]
+        # Not the mean over the folds but the model that was trained on everything.
+        return self.mapie_.predict(  # type: ignore[no-any-return]
+            as_rows(X), aggregate_point_predictions=None
+        )
 
     def predict_interval(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # noqa: ANN401
         """Predict with intervals.
@@ -197,7 +206,8 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
         y_pred : ndarray of shape (n_structures,)
             As from `predict`. With "cv+" it may lie outside of its interval, though hardly ever.
         intervals : ndarray of shape (n_structures, 2) or (n_structures, 2, n_levels)
-            Lower and upper ends, for each level where `confidence_level` is a sequence.
+            Lower and upper ends, for each level where `confidence_level` is a sequence; NaN where
+            the estimator predicts NaN.
 
         Raises
         ------
@@ -207,12 +217,17 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
             As `fit`.
         """
         check_is_fitted(self, "mapie_")
-        y_pred, intervals = self.mapie_.predict_interval(as_rows(X), **self._whole_model())
+        rows = as_rows(X)
+        if hasattr(self, "estimator_"):
+            y_pred, intervals = self.mapie_.predict_interval(rows)
+            return y_pred, self._of_levels(intervals)
+        y_pred = self.predict(rows)
+        # What an estimator leaves out it predicts as NaN, which MAPIE cannot rank for "cv+".
+        usable = np.isfinite(y_pred)
+        intervals = np.full((len(rows), 2, np.size(self.confidence_level)), np.nan)
+        if usable.any():
+            _, intervals[usable] = self.mapie_.predict_interval(rows[usable])
         return y_pred, self._of_levels(intervals)
-
-    def _whole_model(self) -> dict[str, Any]:
-        """Have MAPIE predict with the model that was trained on everything."""
-        return {} if hasattr(self, "estimator_") else {"aggregate_point_predictions": None}
 
     def _k_fold(self, n_folds: int, seed: int) -> KFold:
         return KFold(n_folds, shuffle=True, random_state=seed)

@@ -180,6 +180,27 @@ class TestStructures:
             model = ConformalRegressor(estimator, random_state=0).fit(structures, y)
             assert model.predict_interval(structures)[1].shape == (60, 2)
 
+    @pytest.mark.filterwarnings("ignore::UserWarning")
+    @pytest.mark.parametrize("method", METHODS)
+    def test_crystals_that_the_estimator_leaves_out(self, method, elastic, tiny):
+        structures, y = [*elastic[0][:40]], elastic[1][:40]
+        structures[30] = "no_such.cif"
+        network = DSSLRegressor(**tiny, on_error="skip")
+        model = ConformalRegressor(network, confidence_level=0.7, method=method, cv=KFold(2))
+        model.fit(structures, y)
+        y_pred, intervals = model.predict_interval([structures[0], "no_such.cif", structures[1]])
+        assert np.isnan(y_pred).tolist() == [False, True, False]
+        assert np.isnan(intervals).all(axis=1).tolist() == [False, True, False]
+        assert np.isfinite(intervals[[0, 2]]).all()
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_several_heads_give_widths_of_their_own(self, method, elastic, tiny):
+        network = DSSLRegressor(**tiny, n_members=3)
+        model = ConformalRegressor(network, confidence_level=0.7, method=method, normalize=True)
+        model.set_params(cv=2, random_state=0).fit(elastic[0][:40], elastic[1][:40])
+        _, intervals = model.predict_interval(elastic[0][40:50])
+        assert np.ptp(np.diff(intervals)) > 1e-3
+
     def test_bad_crystals_are_named_by_their_position_in_x(self, elastic, tiny):
         structures = [*elastic[0][:30]]
         structures[7] = structures[21] = "no_such.cif"
