@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 
 class DSSLError(Exception):
@@ -68,4 +69,13 @@ class SkippedStructuresWarning(UserWarning):
 
 
 class TrainingError(DSSLError, RuntimeError):
-    """Training cannot go on, for example because the loss is no longer a number."""
+    """Training cannot go on, for example because the loss is no longer a number.
+
+    Attributes
+    ----------
+    estimator : estimator or None
+        Copy of the estimator whose `fit` failed, with the weights of its last good epoch; None if
+        not even the first epoch was good.
+    """
+
+    estimator: Any = None

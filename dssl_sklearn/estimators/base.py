@@ -21,14 +21,9 @@ from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer
 from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS, Architecture
-from dssl_sklearn.training.callbacks import (
-    FiniteLoss,
-    Progress,
-    StopEarly,
-    TermLog,
-    copy_callbacks,
-)
+from dssl_sklearn.training.callbacks import Progress, StopEarly, TermLog, copy_callbacks
 from dssl_sklearn.training.data import HoldOut
+from dssl_sklearn.training.finite import FiniteLoss
 from dssl_sklearn.training.schedules import make_schedule
 
 _Recipe = TypeVar("_Recipe")
@@ -64,6 +59,7 @@ class CrystalEstimator(BaseEstimator):
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "on_error": [StrOptions({"raise", "skip"})],
+        "checkpoint_dir": [str, os.PathLike, None],
         "device": [str],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -82,6 +78,7 @@ class CrystalEstimator(BaseEstimator):
     early_stopping: bool
     n_iter_no_change: int
     on_error: Literal["raise", "skip"]
+    checkpoint_dir: str | os.PathLike[str] | None
     device: str
     n_jobs: int | None
     random_state: Any

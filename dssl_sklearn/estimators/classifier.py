@@ -85,6 +85,11 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         What to do about structures that cannot be used: an error that names all of them, or leave
         them out with a `SkippedStructuresWarning`. `predict_proba` gives NaN in their rows and
         `predict` None, in an array of objects.
+    checkpoint_dir : path, default=None
+        Folder for checkpoints after every epoch. A rerun of the same call after an interruption
+        goes on from the last one and ends with the same weights (on CPU); it needs an int as
+        `random_state`. Different crystals, targets or settings use different files, and an unfitted
+        `pretrained` keeps its own there. What callbacks of your own remember is not kept.
     device : str, default="auto"
         torch device; "auto" takes a GPU if there is one.
     n_jobs : int or None, default=None
@@ -155,6 +160,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         on_error: Literal["raise", "skip"] = "raise",
+        checkpoint_dir: str | os.PathLike[str] | None = None,
         device: str = "auto",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -183,6 +189,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.on_error = on_error
+        self.checkpoint_dir = checkpoint_dir
         self.device = device
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -215,7 +222,10 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         InvalidStructureError
             If any crystal cannot be used; the message lists all of them with the reasons.
         TrainingError
-            If the loss is no longer a number.
+            If a loss, a gradient or the weights are no longer finite. Its `estimator` is a copy
+            that holds the weights of the last good epoch, and so does the checkpoint.
+        WeightsError
+            If `checkpoint_dir` cannot be written to, or its checkpoint is damaged.
         """
         self._validate_params()
         items = as_sequence(X)
@@ -224,10 +234,10 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         classes, index = class_targets(y)
         weight = check_sample_weight(sample_weight, len(items))
         about = {"given": classes[index], "skipped": skipped, "targets": target_names(y)}
-        self._fit_labeled(items, index, index >= 0, weight, len(classes), **about)
-        # Only now, so that a fit that fails leaves the last one whole.
-        self.classes_ = classes
-        return self
+        of_targets = {"classes_": classes}
+        return self._fit_labeled(
+            items, index, index >= 0, weight, len(classes), of_targets, **about
+        )
 
     def _make_criterion(self, recipe: FineTuneRecipe) -> nn.Module:
         return ClassLoss()

@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -23,6 +23,7 @@ from dssl_sklearn.estimators.persistence import Persistent, load_pretrainer, sav
 from dssl_sklearn.estimators.pretrained import resolve_pretrained
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from dssl_sklearn.estimators.record import fit_record
+from dssl_sklearn.estimators.resuming import last_good, train
 from dssl_sklearn.estimators.skipping import UsableGraphs, usable_dataset
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.architecture import Architecture
@@ -34,7 +35,6 @@ from dssl_sklearn.objectives import (
     make_objectives,
 )
 from dssl_sklearn.training.callbacks import EmbeddingRank
-from dssl_sklearn.training.checkpoint import Checkpoint, fingerprint
 from dssl_sklearn.training.data import CrystalDataset
 from dssl_sklearn.training.inference import encode
 from dssl_sklearn.training.nets import PretextNet
@@ -110,7 +110,8 @@ class DSSLPretrainer(
     checkpoint_dir : path, default=None
         Folder for checkpoints after every epoch. A rerun of the same call after an interruption
         goes on from the last one and ends with the same weights (on CPU); it needs an int as
-        `random_state`. Different crystals or settings use different files.
+        `random_state`. Different crystals or settings use different files. What callbacks of your
+        own remember is not kept.
     warm_start : bool, default=False
         Whether `fit` goes on from the last call instead of starting anew. Network and objectives
         stay as they are; all other arguments count as they are now, and the schedule begins anew.
@@ -172,7 +173,6 @@ class DSSLPretrainer(
         "move": [Interval(Real, 0, None, closed="neither"), None],
         "microproperty": [object],
         "contrastive_loss": [StrOptions({"cosine", "ntxent", "barlow", "vicreg"}), None],
-        "checkpoint_dir": [str, os.PathLike, None],
         "warm_start": ["boolean"],
     }
     _inherited_params: ClassVar[tuple[str, ...]] = (
@@ -269,7 +269,10 @@ class DSSLPretrainer(
         InvalidStructureError
             If any crystal cannot be used; the message lists all of them with the reasons.
         TrainingError
-            If the loss is no longer a number.
+            If a loss, a gradient or the weights are no longer finite. Its `estimator` is a copy
+            that holds the weights of the last good epoch, and so does the checkpoint.
+        WeightsError
+            If `checkpoint_dir` cannot be written to, or its checkpoint is damaged.
         """
         self._validate_params()
         recipe = self._with_recipe(PRETRAIN_RECIPES[self.recipe])
@@ -285,6 +288,7 @@ class DSSLPretrainer(
         if recipe.max_epochs:
             self._check_held_out(len(graphs))
         seed = self._draw_seed()
+        record = None if start is None else start.fit_record_
         with seeded(seed, self._resolve_device()):
             encoder = architecture.build() if start is None else copy.deepcopy(start.encoder_)
             criterion = WeightedObjectives(objectives, encoder.site_width, encoder.crystal_width)
@@ -296,41 +300,15 @@ class DSSLPretrainer(
             net = self._make_net(encoder, criterion, recipe, len(dataset), seed)
             net.initialize()
             if recipe.max_epochs:
-                self._train(net, dataset, recipe)
-        record = None if start is None else start.fit_record_
-        if recipe.max_epochs:
-            record = self._record(graphs, skipped, record)
+                record = self._record(graphs, skipped, record)
+                with last_good(self, net, architecture, objectives, record):
+                    self._train(net, dataset, recipe)
         return self._set_fitted(net, architecture, objectives, record)
 
     def _train(self, net: PretextNet, dataset: CrystalDataset, recipe: PretrainRecipe) -> None:
         """Run all epochs, or those that an interrupted run left."""
-        if self.checkpoint_dir is None:
-            net.partial_fit(dataset)
-            return
-        if not isinstance(self.random_state, Integral) or self.early_stopping:
-            raise InvalidInputError(
-                "checkpoint_dir needs an int as random_state (a rerun must repeat the run) and "
-                f"early_stopping=False; got random_state={self.random_state!r} and "
-                f"early_stopping={self.early_stopping}."
-            )
-        settings = {
-            "objectives": [repr(objective) for objective in net.criterion_.objectives.values()],
-            "net_params": repr(self.net_params),
-            "validation_fraction": self.validation_fraction,
-            **{k: getattr(recipe, k) for k in ("max_epochs", "batch_size", "lr", "schedule")},
-            "weight_decay": recipe.weight_decay,
-            "seed": net.seed,
-        }
-        name = fingerprint(dataset.graphs, settings, net.module_.state_dict())
-        checkpoint = Checkpoint(self.checkpoint_dir, name)
-        n_done = checkpoint.restore(net)
-        # Last of all callbacks: what the others record belongs into the checkpoint.
-        net.callbacks_.append(("checkpoint", checkpoint))
-        if n_done < recipe.max_epochs:
-            net.set_params(max_epochs=recipe.max_epochs - n_done)
-            net.partial_fit(dataset)
-            net.set_params(max_epochs=recipe.max_epochs)
-        net.callbacks_.pop()
+        objectives = [repr(objective) for objective in net.criterion_.objectives.values()]
+        train(self, net, dataset, recipe, objectives=objectives)
 
     def _continue(self, X: Any, recipe: PretrainRecipe) -> Self:  # noqa: ANN401
         """Train a copy of the net of the last call for `max_epochs` more.
@@ -342,6 +320,7 @@ class DSSLPretrainer(
         dataset = CrystalDataset(graphs)
         if recipe.max_epochs:
             self._check_held_out(len(dataset))
+        record = self.fit_record_
         with seeded(last.seed, self._resolve_device()):
             encoder, criterion = copy.deepcopy((last.module_, last.criterion_))
             net = self._make_net(encoder, criterion, recipe, len(dataset), last.seed)
@@ -351,10 +330,9 @@ class DSSLPretrainer(
                 net.optimizer_.load_state_dict({**net.optimizer_.state_dict(), "state": moments})
             net.history = History(last.history)
             if recipe.max_epochs:
-                net.partial_fit(dataset)
-        record = self.fit_record_
-        if recipe.max_epochs:
-            record = self._record(graphs, skipped, record)
+                record = self._record(graphs, skipped, record)
+                with last_good(self, net, self.architecture_, self.objectives_, record):
+                    net.partial_fit(dataset)
         return self._set_fitted(net, self.architecture_, self.objectives_, record)
 
     def _record(

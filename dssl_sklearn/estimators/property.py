@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
@@ -17,7 +17,6 @@ from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import Freezer, Unfreezer
 from torch import nn
 
 from dssl_sklearn.crystals.builder import GraphBuilder
@@ -29,11 +28,13 @@ from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer, resolve_pre
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, FineTuneRecipe
 from dssl_sklearn.estimators.record import fit_record
+from dssl_sklearn.estimators.resuming import last_good, train
 from dssl_sklearn.estimators.skipping import leave_out
 from dssl_sklearn.estimators.targets import check_length
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS, Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
+from dssl_sklearn.training.callbacks import FreezeFirst
 from dssl_sklearn.training.data import CrystalDataset
 from dssl_sklearn.training.inference import encode
 from dssl_sklearn.training.nets import PropertyNet
@@ -77,11 +78,14 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         labeled: NDArray[Any],
         sample_weight: NDArray[np.float64],
         n_outputs: int,
+        of_targets: Mapping[str, Any],
         **about: Any,  # noqa: ANN401
     ) -> Self:
         """Train on the labeled structures; the others go to an unfitted pretrainer.
 
-        `about` goes into the record of the fit, with the targets as they were `given`.
+        The attributes `of_targets` are set only once all has gone well, so that a fit that fails
+        leaves the last one whole. `about` goes into the record of the fit, with the targets as
+        they were `given`.
         """
         recipe = self._with_recipe(FINE_TUNE_RECIPES[self.recipe])
         rows = np.flatnonzero(labeled & (sample_weight > 0))
@@ -107,6 +111,12 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             y=y[rows],
             weight=sample_weight[rows].astype(np.float32),
         )
+        start = None if pretrainer is None else pretrainer.fit_record_
+        n_structures = len(X) + len(about["skipped"])
+        given = about.pop("given")[rows]
+        record = fit_record(
+            dataset.graphs, given, n_structures=n_structures, starts_from=start, **about
+        )
         with seeded(seed, self._resolve_device()):
             encoder, learned = self._encoder(architecture, pretrainer)
             net = self._make_net(encoder, head, len(dataset), seed, learned)
@@ -114,17 +124,13 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             if recipe.standardize:
                 _standardize(net, dataset.graphs)
             if recipe.max_epochs:
-                net.partial_fit(dataset)
+                with last_good(self, net, architecture, head, record, **of_targets):
+                    self._train(net, dataset, recipe, learned)
+        vars(self).update(of_targets)
         if hasattr(self, "pretrainer_"):
             del self.pretrainer_
         if pretrainer is not None and _is_unfitted(self.pretrained):
             self.pretrainer_ = pretrainer
-        start = None if pretrainer is None else pretrainer.fit_record_
-        n_structures = len(X) + len(about["skipped"])
-        given = about.pop("given")[rows]
-        record = fit_record(
-            dataset.graphs, given, n_structures=n_structures, starts_from=start, **about
-        )
         return self._set_fitted(net, architecture, head, record)
 
     def _usable(
@@ -156,6 +162,13 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         )
         return leave_out(items, builder, name)
 
+    def _train(
+        self, net: PropertyNet, dataset: CrystalDataset, recipe: FineTuneRecipe, learned: str | None
+    ) -> None:
+        """Run all epochs, or those that an interrupted run left."""
+        settings = {"freeze_epochs": self.freeze_epochs, "head": self.head_params}
+        train(self, net, dataset, recipe, learned=learned, **settings)
+
     def _pretrainer(self, X: Sequence[Any], seed: int) -> DSSLPretrainer | None:
         """Resolve `pretrained`; an unfitted pretrainer learns from these structures."""
         if not _is_unfitted(self.pretrained):
@@ -163,6 +176,8 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         pretrainer: DSSLPretrainer = clone(self.pretrained)
         if pretrainer.random_state is None:
             pretrainer.set_params(random_state=seed)
+        if pretrainer.checkpoint_dir is None and isinstance(pretrainer.random_state, Integral):
+            pretrainer.set_params(checkpoint_dir=self.checkpoint_dir)
         if self.unlabeled is None:
             return pretrainer.fit(X)
         unlabeled = as_sequence(self.unlabeled, "unlabeled")
@@ -224,10 +239,8 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             kwargs["optimizer__param_groups"] = [(learned, {"lr": lr})]
         if self.freeze_epochs:
             frozen = learned or "encoder.*"
-            kwargs["callbacks"] += [
-                ("freeze", Freezer(frozen, at=1)),
-                ("unfreeze", Unfreezer(frozen, at=int(self.freeze_epochs) + 1)),
-            ]
+            # Before early stopping, which has to be the last one.
+            kwargs["callbacks"].insert(0, ("freeze", FreezeFirst(frozen, int(self.freeze_epochs))))
         kwargs |= {f"module__{name}": value for name, value in head.items()}
         return PropertyNet(
             PropertyModel,

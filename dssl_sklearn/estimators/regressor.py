@@ -93,6 +93,11 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     on_error : {"raise", "skip"}, default="raise"
         What to do about structures that cannot be used: an error that names all of them, or leave
         them out with a `SkippedStructuresWarning`. `predict` gives NaN in their rows.
+    checkpoint_dir : path, default=None
+        Folder for checkpoints after every epoch. A rerun of the same call after an interruption
+        goes on from the last one and ends with the same weights (on CPU); it needs an int as
+        `random_state`. Different crystals, targets or settings use different files, and an unfitted
+        `pretrained` keeps its own there. What callbacks of your own remember is not kept.
     device : str, default="auto"
         torch device; "auto" takes a GPU if there is one.
     n_jobs : int or None, default=None
@@ -168,6 +173,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         on_error: Literal["raise", "skip"] = "raise",
+        checkpoint_dir: str | os.PathLike[str] | None = None,
         device: str = "auto",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -197,6 +203,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.on_error = on_error
+        self.checkpoint_dir = checkpoint_dir
         self.device = device
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -229,7 +236,10 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         InvalidStructureError
             If any crystal cannot be used; the message lists all of them with the reasons.
         TrainingError
-            If the loss is no longer a number.
+            If a loss, a gradient or the weights are no longer finite. Its `estimator` is a copy
+            that holds the weights of the last good epoch, and so does the checkpoint.
+        WeightsError
+            If `checkpoint_dir` cannot be written to, or its checkpoint is damaged.
         """
         self._validate_params()
         items = as_sequence(X)
@@ -242,10 +252,10 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         standardized = ((columns - mean) / scale).astype(np.float32)
         labeled = np.isfinite(columns).sum(axis=1) > 0
         about = {"given": targets, "skipped": skipped, "targets": target_names(y)}
-        self._fit_labeled(items, standardized, labeled, weight, columns.shape[1], **about)
-        # Only now, so that a fit that fails leaves the last one whole.
-        self.y_ndim_, self.y_mean_, self.y_scale_ = targets.ndim, mean, scale
-        return self
+        of_targets = {"y_ndim_": targets.ndim, "y_mean_": mean, "y_scale_": scale}
+        return self._fit_labeled(
+            items, standardized, labeled, weight, columns.shape[1], of_targets, **about
+        )
 
     def _make_criterion(self, recipe: FineTuneRecipe) -> nn.Module:
         return TargetLoss(recipe.loss)

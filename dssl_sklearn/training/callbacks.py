@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from typing import Any
 
 import torch
@@ -14,14 +15,19 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from dssl_sklearn.exceptions import InvalidInputError, TrainingError
+from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.objectives.diagnostics import effective_rank
 from dssl_sklearn.training.nets import EncodedBatch
+from dssl_sklearn.training.weights import under_prefix
 
 #: skorch's own batch records, averaged by skorch.
 _SKORCH_KEYS = {"train_loss", "valid_loss", "train_batch_size", "valid_batch_size"}
 #: Embeddings kept for the effective rank: enough to estimate it, few enough to be cheap.
 _MAX_EMBEDDINGS = 1024
+#: State of early stopping beside the best weights.
+_STOP_STATE = ("misses_", "dynamic_threshold_", "best_epoch_")
+#: Attributes of early stopping that hold the best weights -> prefix of their names in a file.
+_BEST_WEIGHTS = {"best_model_weights_": "best_module.", "best_criterion_": "best_criterion."}
 
 
 def copy_callbacks(callbacks: Sequence[Any]) -> list[Any]:
@@ -73,25 +79,29 @@ class TermLog(Callback):
             net.history.record(name, mean)
 
 
-class FiniteLoss(Callback):
-    """Stop training when the loss is no longer a number."""
+class FreezeFirst(Callback):
+    """Keep some parameters as they are in the first epochs.
 
-    def on_batch_end(
-        self,
-        net: NeuralNet,
-        batch: Any = None,  # noqa: ANN401
-        training: bool = False,  # noqa: FBT001, FBT002 - skorch's signature
-        loss: Tensor | None = None,
-        **kwargs: Any,  # noqa: ANN401
-    ) -> None:
-        """Raise if the loss is NaN or infinite."""
-        value = net.history[-1, "batches", -1].get("train_loss" if training else "valid_loss", 0.0)
-        if not math.isfinite(value):
-            terms = {k: v for k, v in net.history[-1, "batches", -1].items() if k.endswith("_loss")}
-            raise TrainingError(
-                f"the loss became {value} in epoch {len(net.history)} (terms {terms}); lower `lr` "
-                f"(now {net.lr}) or look for outliers in the targets"
-            )
+    Unlike skorch's pair of callbacks it says anew at every epoch what is frozen, so that a training
+    which goes on from a checkpoint has the same parameters frozen.
+
+    Parameters
+    ----------
+    pattern : str
+        Names of the parameters, as for ``fnmatch``.
+    n_epochs : int
+        Epochs in which they are frozen.
+    """
+
+    def __init__(self, pattern: str, n_epochs: int) -> None:
+        self.pattern = pattern
+        self.n_epochs = n_epochs
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Freeze or release."""
+        for name, parameter in net.get_all_learnable_params():
+            if fnmatch(name, self.pattern):
+                parameter.requires_grad = len(net.history) > self.n_epochs
 
 
 class StopEarly(EarlyStopping):
@@ -101,11 +111,38 @@ class StopEarly(EarlyStopping):
     """
 
     best_criterion_: dict[str, Tensor] | None = None
+    _before: dict[str, Any] | None = None
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
-        """Forget the last training."""
+        """Forget the last training, or go on where `resume` left it."""
         super().on_train_begin(net, **kwargs)
         self.best_criterion_ = None
+        if self._before is not None:
+            vars(self).update(self._before)
+            self._before = None
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What an interrupted training needs: plain values, and the weights of the best epoch."""
+        values = {name: getattr(self, name) for name in _STOP_STATE}
+        tensors = {f"best_module.{k}": v for k, v in (self.best_model_weights_ or {}).items()}
+        tensors |= {f"best_criterion.{k}": v for k, v in (self.best_criterion_ or {}).items()}
+        return values, tensors
+
+    def resume(self, values: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Begin the next training with what `state` returned.
+
+        Raises
+        ------
+        KeyError
+            If a value is missing.
+        """
+        before = {name: values[name] for name in _STOP_STATE}
+        # Infinite before the first epoch that counts, which JSON does not know.
+        if before["dynamic_threshold_"] is None:
+            before["dynamic_threshold_"] = math.inf
+        for name, prefix in _BEST_WEIGHTS.items():
+            before[name] = under_prefix(tensors, prefix) or None
+        self._before = before
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
         """Keep the criterion of an epoch that is the best so far."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dis import opmap
 from typing import Any
 
 import torch
@@ -60,9 +61,52 @@ class CrystalNet(NeuralNet):
         super().on_epoch_begin(net, **kwargs)
         torch.manual_seed((self.seed + 0x9E3779B97F4A7C15 * len(self.history)) % 2**63)
 
+    def partial_fit(self, X: Any, y: object = None, **fit_params: Any) -> CrystalNet:  # noqa: ANN401
+        """Train on; an interrupt of the user reaches the user.
+
+        skorch takes every ``KeyboardInterrupt`` for the way in which its callbacks end a training,
+        and would hand out a network that is trained in part as if nothing had happened.
+        """
+        try:
+            super().partial_fit(X, y, **fit_params)
+        except _InterruptedError as error:
+            raise error.interrupt from None
+        return self
+
+    def fit_loop(self, X: Any, y: object = None, **fit_params: Any) -> CrystalNet:  # noqa: ANN401
+        """Run the epochs, see `partial_fit`."""
+        try:
+            super().fit_loop(X, y, **fit_params)
+        except KeyboardInterrupt as interrupt:
+            if _is_of_callback(interrupt, self):
+                raise
+            raise _InterruptedError(interrupt) from interrupt
+        return self
+
     def infer(self, x: CrystalBatch, **fit_params: Any) -> Any:  # noqa: ANN401
         """Run the network on one batch."""
         return self.module_(x.to(self.device))
+
+
+class _InterruptedError(BaseException):
+    """Carries an interrupt past skorch."""
+
+    def __init__(self, interrupt: KeyboardInterrupt) -> None:
+        super().__init__()
+        self.interrupt = interrupt
+
+
+def _is_of_callback(interrupt: KeyboardInterrupt, net: NeuralNet) -> bool:
+    """Whether a callback ended the training, by an interrupt that one of its methods raised."""
+    trace = interrupt.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    frame = trace.tb_frame
+    # A signal arrives between any two instructions, also of a callback, but never at a `raise`.
+    is_raise = frame.f_code.co_code[trace.tb_lasti] == opmap["RAISE_VARARGS"]
+    return is_raise and any(frame.f_locals.get("self") is c for _, c in net.callbacks_)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,9 @@
-"""Files of weights: tensors as safetensors, everything else as JSON in its header. No pickle."""
+"""Files of weights: tensors as safetensors, everything else as JSON in its header. No pickle.
+
+A file that comes from elsewhere is not trusted: its size, its header and its checksum are looked at
+before any network is built from it. The checksum finds damage; it proves nothing about who wrote
+the file, so that whatever reads the description checks its values as well.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,12 @@ import hashlib
 import json
 import math
 import os
+import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -23,6 +30,9 @@ from dssl_sklearn.exceptions import WeightsError
 FORMAT_VERSION = 1
 _KEY = "dssl_sklearn"
 _CHECKSUM_KEY = "checksum"
+#: Largest file and largest header that are read: far beyond the networks of this library.
+MAX_BYTES = 2 * 2**30
+MAX_HEADER_BYTES = 16 * 2**20
 
 
 def write_weights(
@@ -52,8 +62,10 @@ def write_weights(
     # A copy of each: safetensors refuses tied weights, which share their memory.
     state = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     data = save(state, {_KEY: text, _CHECKSUM_KEY: _checksum(text, state)})
+    if len(data) > MAX_BYTES or len(text) > MAX_HEADER_BYTES // 2:
+        raise WeightsError(f"cannot write {os.fspath(path)!r}: too large to be read back")
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=_temporary_prefix(target))
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -64,11 +76,44 @@ def write_weights(
             os.umask(umask)
             Path(temporary).chmod(0o666 & ~umask)
             Path(temporary).replace(target)
+            _sync_folder(target.parent)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise WeightsError(f"cannot write {os.fspath(path)!r}: {error}") from error
+
+
+def probe_folder(path: Path) -> None:
+    """Raise ``OSError`` if no file can be written beside `path`."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_temporary_prefix(path))
+    try:
+        os.write(handle, bytes(4096))
+    finally:
+        os.close(handle)
+        Path(temporary).unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what processes left that were killed while they wrote `path`."""
+    prefix = _temporary_prefix(path)
+    for leftover in path.parent.iterdir():
+        if leftover.name.startswith(prefix):
+            leftover.unlink(missing_ok=True)
+
+
+def _temporary_prefix(path: Path) -> str:
+    return f".{path.name}."
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, where the system can do that."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -92,20 +137,23 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         If the file is missing, damaged, from another program, or of a newer format.
     """
     shown = os.fspath(path)
-    if not Path(path).is_file():
-        raise WeightsError(f"no such file of weights: {shown!r}")
     try:
+        _check_header(Path(path))
         with safe_open(shown, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+    except FileNotFoundError as error:
+        raise WeightsError(f"no such file of weights: {shown!r}") from error
+    except (SafetensorError, OSError, ValueError, RuntimeError, RecursionError) as error:
         raise WeightsError(f"{shown!r} is damaged or no safetensors file: {error}") from error
     try:
-        config = json.loads(metadata[_KEY])
+        config = _parse_json(metadata[_KEY])
         version = config["format_version"]
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise WeightsError(f"{shown!r} was not written by dssl_sklearn's save") from error
-    if isinstance(version, int) and version > FORMAT_VERSION:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise WeightsError(f"{shown!r} was not written by dssl_sklearn's save")
+    if version > FORMAT_VERSION:
         raise WeightsError(
             f"{shown!r} has format version {version}, this dssl_sklearn reads up to "
             f"{FORMAT_VERSION}; update the package"
@@ -115,20 +163,92 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     return tensors, config
 
 
+def _check_header(path: Path) -> None:
+    """Refuse what is too large or ambiguous, before safetensors maps and checks the rest.
+
+    Raises
+    ------
+    OSError, ValueError, RecursionError
+        With the reason.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    n_bytes = path.stat().st_size
+    if n_bytes > MAX_BYTES:
+        raise ValueError(f"{n_bytes} bytes, expected at most {MAX_BYTES}")
+    with path.open("rb") as file:
+        start = file.read(8)
+        if len(start) < 8:
+            raise ValueError(f"it has only {n_bytes} bytes")
+        (n_header,) = struct.unpack("<Q", start)
+        if n_header > min(n_bytes - 8, MAX_HEADER_BYTES):
+            raise ValueError(f"a header of {n_header} bytes in a file of {n_bytes}")
+        _parse_json(file.read(n_header).decode())
+
+
+def _parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Parse strict JSON: no name twice, which readers understand differently, and no NaN."""
+
+    def once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
+                raise ValueError(f"the name {name[:80]!r} comes twice")
+            found[name] = value
+        return found
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is no JSON")
+
+    return json.loads(text, object_pairs_hook=once, parse_constant=refuse)
+
+
 def prefixed(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Put a prefix before the names of a state, for `load_state` to find it again."""
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
-def load_state(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str, source: str) -> None:
+def under_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Take the tensors under a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def load_state(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    prefix: str,
+    source: str,
+    *,
+    buffers_finite: bool = True,
+) -> None:
     """Load the tensors under a prefix into a module.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Where to.
+    tensors : mapping of str to Tensor
+        Content of a file.
+    prefix : str
+        What the names in the file begin with.
+    source : str
+        The file, for messages.
+    buffers_finite : bool, default=True
+        Whether NaN and infinite entries are refused in the buffers as well as in the parameters;
+        tables of targets, for example, have them where nothing is known.
 
     Raises
     ------
     WeightsError
-        If names or shapes do not fit.
+        If names or shapes do not fit, or entries are not finite.
     """
-    state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    state = under_prefix(tensors, prefix)
+    checked = dict(module.named_parameters())
+    if buffers_finite:
+        checked |= dict(module.named_buffers())
+    for name in checked.keys() & state.keys():
+        if not bool(state[name].isfinite().all()):
+            raise WeightsError(f"the weights {prefix + name!r} in {source!r} are not all finite")
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
@@ -143,8 +263,10 @@ def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name},{tensor.dtype},{tuple(tensor.shape)}".encode())
-        # A copy has stride 1, which bytes are read by; empty and expanded tensors may have another.
-        flat = tensor.reshape(-1).clone(memory_format=torch.contiguous_format)
+        flat = tensor.reshape(-1)
+        if flat.stride() != (1,):
+            # Bytes are read by stride 1; empty and expanded tensors may have another.
+            flat = flat.clone(memory_format=torch.contiguous_format)
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

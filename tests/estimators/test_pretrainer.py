@@ -316,7 +316,9 @@ class TestObjectives:
 
     def test_a_loss_that_is_no_number_stops_the_training(self, tiny, corpus):
         pretrainer = DSSLPretrainer(**tiny, objectives=[Broken(), "mask"])
-        with pytest.raises(TrainingError, match=r"nan in epoch 1 .*broken_loss.*mask_loss.*lr"):
+        with pytest.raises(
+            TrainingError, match=r"epoch 1, batch 1: .*'broken' became nan .*'mask'.*lr"
+        ):
             pretrainer.fit(corpus)
         assert not hasattr(pretrainer, "net_")
 
@@ -557,9 +559,8 @@ class TestCheckpoints:
         clone(first).set_params(mask_ratio=0.3, objectives="mask").fit(corpus)
         assert len(list(tmp_path.iterdir())) == 4
 
-    @pytest.mark.parametrize("change", [{"random_state": None}, {"early_stopping": True}])
-    def test_need_a_run_that_repeats(self, tiny, corpus, tmp_path, change):
-        pretrainer = DSSLPretrainer(**tiny, checkpoint_dir=tmp_path).set_params(**change)
+    def test_need_a_run_that_repeats(self, tiny, corpus, tmp_path):
+        pretrainer = DSSLPretrainer(**tiny, checkpoint_dir=tmp_path).set_params(random_state=None)
         with pytest.raises(InvalidInputError, match="checkpoint_dir needs"):
             pretrainer.fit(corpus)
 

@@ -10,11 +10,10 @@ from skorch.callbacks import EarlyStopping, LRScheduler
 from skorch.history import History
 
 from dssl_sklearn import DSSLPretrainer
-from dssl_sklearn.exceptions import InvalidInputError, TrainingError
+from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.objectives.diagnostics import effective_rank
 from dssl_sklearn.training.callbacks import (
     EmbeddingRank,
-    FiniteLoss,
     StopEarly,
     TermLog,
     copy_callbacks,
@@ -58,18 +57,6 @@ class TestTermLog:
         TermLog().on_epoch_end(net)
         assert net.history[-1, "train_a"] == 6.0
         assert np.isnan(net.history[-1, "train_b"])
-
-
-class TestFiniteLoss:
-    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-    @pytest.mark.parametrize("part", ["train", "valid"])
-    def test_stops_at_once(self, value, part):
-        net = net_with([{f"{part}_loss": value, f"{part}_mask_loss": 2.0}])
-        with pytest.raises(TrainingError, match=r"epoch 1 .*mask_loss': 2.0.*now 0.001"):
-            FiniteLoss().on_batch_end(net, training=part == "train")
-
-    def test_lets_numbers_pass(self):
-        FiniteLoss().on_batch_end(net_with([{"train_loss": 1e30}]), training=True)
 
 
 class TestEmbeddingRank:
