@@ -40,6 +40,9 @@ class Edges:
     @classmethod
     def join(cls, parts: Sequence[Edges]) -> Edges:
         """Join edges; those of one center must be in one of the parts."""
+        if not parts:
+            none = np.empty(0, dtype=np.int64)
+            return cls(none, none, np.empty((0, 3), dtype=np.int32), np.empty(0))
         if len(parts) == 1:
             return parts[0]
         center = np.concatenate([part.center for part in parts])

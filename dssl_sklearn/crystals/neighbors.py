@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 from dssl_sklearn.crystals.edges import Edges, SortedEdges
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 from dssl_sklearn.crystals.graph_table import GraphTable
+from dssl_sklearn.crystals.limits import (
+    MIN_DISTANCE,
+    filled_volume,
+    overfull,
+    unsearchable,
+)
 from dssl_sklearn.crystals.ragged import pointer
 from dssl_sklearn.crystals.reading import UnusableCrystalError
 from dssl_sklearn.crystals.search import LARGE_CELL, Cells, find_pairs
@@ -18,8 +24,6 @@ from dssl_sklearn.crystals.table import CrystalTable
 
 #: Neighbors whose distances differ by less than this (angstrom) belong to one shell.
 SHELL_TOLERANCE = 1e-3
-#: Two sites closer than this (angstrom) count as being on one place.
-MIN_DISTANCE = 0.1
 #: First search radius over that of the sphere that holds the wanted neighbors at mean density.
 _FIRST_RADIUS = 1.2
 #: Factor by which the search radius grows for sites that still lack neighbors.
@@ -44,7 +48,7 @@ def build_graph(crystal: Crystal, cutoff: float, max_neighbors: int) -> tuple[Cr
     Raises
     ------
     UnusableCrystalError
-        If two atoms are on one place.
+        If two atoms are on one place, or there are too many neighbors to search.
     """
     table, errors = build_graphs(CrystalTable.of([crystal]), cutoff, max_neighbors)
     if errors:
@@ -78,7 +82,7 @@ def build_graphs(
     GraphTable
         Edges sorted by target, then by distance; none for a crystal that cannot be used.
     dict of int to str
-        Why some crystals cannot be used: two atoms are on one place.
+        Why some crystals cannot be used: two atoms are on one place, or too many are within reach.
     """
     blocks: list[_Block] = []
     errors: dict[int, str] = {}
@@ -136,16 +140,21 @@ def _nearest_shells(
     cells = Cells.of(crystals)
     of_site = np.repeat(np.arange(len(crystals)), crystals.n_sites)
     reach = np.full(len(of_site), cutoff + SHELL_TOLERANCE)
-    per_site = cells.volume / crystals.n_sites
+    per_site = filled_volume(cells) / crystals.n_sites
     radius = _FIRST_RADIUS * (3 * (max_neighbors + 1) * per_site / (4 * np.pi)) ** (1 / 3)
     # A gap can only be seen within the radius searched, hence more than the tolerance behind reach.
     limit = np.full(len(radius), cutoff + 3 * SHELL_TOLERANCE)
     pending = np.ones(len(of_site), dtype=bool)
     isolated = np.zeros(len(of_site), dtype=bool)
     found: list[Edges] = []
-    errors: dict[int, str] = {}
-    while pending.any():
+    errors = overfull(cells)
+    while True:
         radius = np.minimum(radius, limit)
+        searched = np.logical_or.reduceat(pending, crystals.ptr[:-1])
+        errors |= unsearchable(cells, radius, searched)
+        pending &= ~np.isin(of_site, list(errors))
+        if not pending.any():
+            break
         pairs = find_pairs(cells, radius, pending)
         edges = SortedEdges.of(pairs, pending)
         errors |= _overlaps(edges, of_site, crystals.ptr)

@@ -20,6 +20,10 @@ from dssl_sklearn.crystals.table import CrystalTable, Sites
 _FLAT_CELL = 1e-6
 #: Cells away from the origin beyond which a coordinate has lost its fraction and counts as wrong.
 _FARTHEST_CELL = 1e6
+#: Edge of a cell in angstrom beyond which single precision no longer resolves bonds.
+_LONGEST_EDGE = 1e5
+#: Largest file with one crystal that is read.
+_MAX_FILE_BYTES = 32 * 2**20
 
 #: What a crystal may be, for messages.
 ACCEPTED = (
@@ -114,10 +118,15 @@ def _wrong_cells(lattice: NDArray[np.float64]) -> dict[int, str]:
     reasons = dict.fromkeys(
         np.flatnonzero(~finite).tolist(), "the lattice has NaN or infinite entries"
     )
-    edges = np.linalg.norm(lattice, axis=2)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
+        edges = np.linalg.norm(lattice, axis=2)
         volume = np.abs(np.linalg.det(lattice))
         flat = finite & ~(volume > _FLAT_CELL * edges.prod(axis=1))
+    for row in np.flatnonzero(finite & (edges > _LONGEST_EDGE).any(axis=1)).tolist():
+        reasons[row] = (
+            f"the cell has an edge of {edges[row].max():.3g} angstrom, expected at most "
+            f"{_LONGEST_EDGE:g}; look at its unit"
+        )
     for row in np.flatnonzero(flat).tolist():
         shown = lattice[row].round(6).tolist()
         reasons[row] = f"the cell has zero volume (lattice {shown})"
@@ -143,12 +152,24 @@ def _reader_of(kind: type) -> Callable[[Any, tuple[str, ...]], Sites]:
 def _load_file(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
     from pymatgen.core import Structure
 
-    if not Path(path).is_file():
-        raise UnusableCrystalError(f"no such file: {str(path)!r}")
+    shown = str(path)[:200]
+    try:
+        is_file, n_bytes = Path(path).is_file(), 0
+        if is_file:
+            n_bytes = Path(path).stat().st_size
+    except OSError:  # what is too long to be a path, such as the text of a CIF file
+        is_file = False
+    if not is_file:
+        raise UnusableCrystalError(f"no such file: {shown!r}")
+    if n_bytes > _MAX_FILE_BYTES:
+        raise UnusableCrystalError(
+            f"{shown!r} has {n_bytes / 2**20:.0f} MB, expected one crystal of at most "
+            f"{_MAX_FILE_BYTES // 2**20} MB"
+        )
     try:
         return Structure.from_file(os.fspath(path))
     except Exception as error:
-        raise UnusableCrystalError(f"cannot read {str(path)!r}: {_first_line(error)}") from error
+        raise UnusableCrystalError(f"cannot read {shown!r}: {_first_line(error)}") from error
 
 
 def _load_dict(record: Mapping[str, Any]) -> Any:  # noqa: ANN401
@@ -164,7 +185,7 @@ def _load_dict(record: Mapping[str, Any]) -> Any:  # noqa: ANN401
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
 
 
 def _from_crystal(crystal: Crystal, wanted: tuple[str, ...]) -> Sites:

@@ -247,6 +247,8 @@ def _of_large_cell(cells: Cells, index: int, radius: float, pending: NDArray[np.
     wrap = np.floor(frac_coords)
     positions = (frac_coords - wrap) @ lattice
     centers = np.flatnonzero(pending[first:last])
+    # Bins cover the box around the centers and their spheres, however large or flat the cell is.
+    box = np.ptp(positions[centers], axis=0) + 2 * radius
     center, neighbor, image, distance = find_points_in_spheres(
         all_coords=positions,
         center_coords=positions[centers],
@@ -254,7 +256,7 @@ def _of_large_cell(cells: Cells, index: int, radius: float, pending: NDArray[np.
         pbc=np.ones(3, dtype=np.int64),
         lattice=lattice,
         tol=1e-8,
-        min_r=max(1.0, (cells.volume[index] / _MAX_BINS) ** (1 / 3)),
+        min_r=max(1.0, float((box.prod() / _MAX_BINS) ** (1 / 3))),
     )
     center = centers[center]
     a, b, c = (image + wrap[center] - wrap[neighbor]).T

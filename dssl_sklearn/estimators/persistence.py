@@ -17,8 +17,10 @@ from dssl_sklearn.estimators.card import run_card, versions, write_card
 from dssl_sklearn.estimators.citations import BIBTEX, citation_keys
 from dssl_sklearn.estimators.pretrained import shipped_record
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES
+from dssl_sklearn.estimators.untrusted import check_description, check_shapes, check_targets
 from dssl_sklearn.exceptions import DSSLError, WeightsError
 from dssl_sklearn.models.architecture import Architecture
+from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
 from dssl_sklearn.objectives import (
     WeightedObjectives,
     objective_from_config,
@@ -37,9 +39,24 @@ _Pretrainer = TypeVar("_Pretrainer", bound="DSSLPretrainer")
 _Predictor = TypeVar("_Predictor", bound="PropertyEstimator")
 
 #: Not written: data, code, what the file replaces, and what belongs to the machine.
-_LEFT_OUT = {"pretrained", "unlabeled", "callbacks", "net_params", "device", "n_jobs"}
+_LEFT_OUT = {"pretrained", "unlabeled", "callbacks", "net_params", "device", "n_jobs"} | {
+    "checkpoint_dir"
+}
 #: Arguments of a pretrainer that its objectives are made from.
 _OF_OBJECTIVES = {"objectives", "mask_ratio", "move", "microproperty", "contrastive_loss"}
+
+
+#: What a malformed description makes fail.
+_MALFORMED = (
+    DSSLError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+)
 
 
 class Persistent:
@@ -148,12 +165,19 @@ def load_pretrainer(cls: type[_Pretrainer], path: str | os.PathLike[str]) -> _Pr
             params = {k: v for k, v in params.items() if k not in _OF_OBJECTIVES}
             params["objectives"] = objectives
         pretrainer = cls(**params)
+        pretrainer._validate_params()
         recipe = pretrainer._with_recipe(PRETRAIN_RECIPES[pretrainer.recipe])
+
+        def heads(encoder: CrystalEncoder) -> WeightedObjectives:
+            return WeightedObjectives(objectives, encoder.site_width, encoder.crystal_width)
+
+        check_shapes(architecture.build, tensors, "encoder.")
+        check_shapes(lambda: heads(architecture.build()), tensors, "objectives.")
         with seeded(0, "cpu"):
             encoder = architecture.build()
-            criterion = WeightedObjectives(objectives, encoder.site_width, encoder.crystal_width)
+            criterion = heads(encoder)
         load_state(encoder, tensors, "encoder.", source)
-        load_state(criterion, tensors, "objectives.", source)
+        load_state(criterion, tensors, "objectives.", source, buffers_finite=False)
         net = pretrainer._make_net(encoder, criterion, recipe, 1, config["seed"])
         net.initialize()
         net.history = History(config["history"])
@@ -179,6 +203,10 @@ def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Pred
     with _explained(source):
         architecture = Architecture(**config["architecture"])
         predictor = cls(**config["params"])
+        predictor._validate_params()
+        head = config["head"]
+        check_targets(config["targets"], head["n_outputs"])
+        check_shapes(lambda: PropertyModel(architecture.build(), **head), tensors, "model.")
         for name in predictor._target_state:
             value = config["targets"][name]
             setattr(predictor, name, np.array(value) if isinstance(value, list) else value)
@@ -225,9 +253,17 @@ def _read(
     tensors, config = read_weights(path)
     if config.get("class") != cls.__name__:
         raise WeightsError(
-            f"{os.fspath(path)!r} holds a {config.get('class')}, not a {cls.__name__}"
+            f"{os.fspath(path)!r} holds a {str(config.get('class'))[:80]}, not a {cls.__name__}"
         )
-    return tensors, config
+    try:
+        check_description(config, tensors)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{os.fspath(path)!r} has a description that does not fit: {error}"
+        ) from error
+    # Nothing that a file says may decide where later calls read or write, or what code they run.
+    params = {k: v for k, v in config["params"].items() if k not in _LEFT_OUT}
+    return tensors, {**config, "params": params}
 
 
 class _explained:  # noqa: N801 - reads as a word in `with`
@@ -240,9 +276,9 @@ class _explained:  # noqa: N801 - reads as a word in `with`
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, WeightsError) or error is None or not isinstance(error, Exception):
+        if error is None or (isinstance(error, WeightsError) and repr(self.source) in str(error)):
             return
-        if isinstance(error, DSSLError | KeyError | TypeError | ValueError | AttributeError):
+        if isinstance(error, _MALFORMED):
             raise WeightsError(
                 f"{self.source!r} has a description that does not fit: {error}"
             ) from error

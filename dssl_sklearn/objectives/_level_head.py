@@ -131,7 +131,7 @@ class LevelHead(nn.Module):
     def _set_sizes(self, sizes: list[int]) -> None:
         """Make room for properties of so many numbers."""
         like = self.output.weight
-        owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+        owner = torch.tensor([place for place, size in enumerate(sizes) for _ in range(size)])
         self.sizes = sizes
         self.register_buffer("owner", owner.to(like.device))
         self.register_buffer("mean", like.new_zeros(len(owner)))
@@ -148,9 +148,10 @@ class LevelHead(nn.Module):
     ) -> None:
         # torch calls this before it loads the layers below: those of the saved sizes.
         owner = state_dict.get(prefix + "owner")
-        if owner is not None:
-            sizes = torch.bincount(owner).tolist()
-            if sizes != self.sizes and len(sizes) == len(self.sizes):
+        # Else, torch says that it does not fit; a file may hold anything.
+        if owner is not None and set(owner.reshape(-1).tolist()) == set(range(len(self.sizes))):
+            sizes = torch.bincount(owner.reshape(-1).long()).tolist()
+            if sizes != self.sizes:
                 self._set_sizes(sizes)
         super()._load_from_state_dict(state_dict, prefix, *args)
 

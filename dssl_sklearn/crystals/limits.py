@@ -1,0 +1,108 @@
+"""Crystals whose neighbor search would never end or fill the memory, found before it begins."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dssl_sklearn.crystals.search import LARGE_CELL, Cells
+
+#: Two sites closer than this (angstrom) count as being on one place.
+MIN_DISTANCE = 0.1
+#: Most candidates for the pairs of one crystal that a search may look at (some 100 bytes each).
+MAX_CANDIDATES = 5e6
+#: More sites than this within a cube of `_CUBE` angstrom: 45 times as dense as diamond.
+_CROWD = 64
+_CUBE = 2.0
+
+_Floats = NDArray[np.float64]
+
+
+def overfull(cells: Cells) -> dict[int, str]:
+    """Say which crystals have atoms on one place, as far as that shows without a search.
+
+    Parameters
+    ----------
+    cells : Cells
+        Crystals to search.
+
+    Returns
+    -------
+    dict of int to str
+        Reasons by crystal: a lattice vector shorter than `MIN_DISTANCE`, or a crowd of sites.
+    """
+    shortest = np.linalg.norm(cells.lattice, axis=2).min(axis=1)
+    reasons = {
+        index: f"two atoms on one place: site 0 and its periodic image are {shortest[index]:.3g} "
+        f"angstrom apart (at least {MIN_DISTANCE} needed); look at the unit of the lattice"
+        for index in np.flatnonzero(shortest < MIN_DISTANCE).tolist()
+    }
+    for index in np.flatnonzero(np.diff(cells.ptr) > LARGE_CELL).tolist():
+        number, first = _occupied(cells, index)[1:]
+        fullest = int(number.argmax())
+        if number[fullest] > _CROWD:
+            reasons.setdefault(
+                index,
+                f"{number[fullest]} sites (the first is site {first[fullest]}) lie within a cube "
+                f"of {_CUBE:g} angstrom, expected at most {_CROWD}; look at the unit of the "
+                "coordinates and merge duplicated sites",
+            )
+    return reasons
+
+
+def _occupied(cells: Cells, index: int) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
+    """Number of cubes with a site, their numbers of sites and the first site of each."""
+    frac_coords = cells.frac_coords[cells.ptr[index] : cells.ptr[index + 1]]
+    positions = (frac_coords - np.floor(frac_coords)) @ cells.lattice[index]
+    cubes = np.floor(positions / _CUBE).astype(np.int64)
+    cubes -= cubes.min(axis=0)
+    _, first, number = np.unique(
+        np.ravel_multi_index(tuple(cubes.T), tuple(cubes.max(axis=0) + 1)),
+        return_index=True,
+        return_counts=True,
+    )
+    return len(number), number, first
+
+
+def filled_volume(cells: Cells) -> _Floats:
+    """Volume of each cell, of a large one without most of its vacuum, in cubic angstrom.
+
+    A radius that suits the mean density would hold thousands of neighbors in a cluster.
+    """
+    volume = cells.volume.copy()
+    for index in np.flatnonzero(np.diff(cells.ptr) > LARGE_CELL).tolist():
+        # Atoms of a dense crystal are in about every other cube.
+        volume[index] = min(volume[index], 3 * _CUBE**3 * _occupied(cells, index)[0])
+    return volume
+
+
+def unsearchable(cells: Cells, radius: _Floats, searched: NDArray[np.bool_]) -> dict[int, str]:
+    """Say which crystals have too many pairs of sites within a radius.
+
+    Parameters
+    ----------
+    cells : Cells
+        Crystals to search.
+    radius : ndarray of shape (n_crystals,)
+        Search radius in angstrom.
+    searched : ndarray of shape (n_crystals,), bool
+        Those that are searched.
+
+    Returns
+    -------
+    dict of int to str
+        Reasons by crystal.
+    """
+    # Distances between the lattice planes bound the images within reach along each axis.
+    spacing = 1 / np.linalg.norm(np.linalg.inv(cells.lattice), axis=1)
+    n_images = (2 * radius[:, None] / spacing + 1).prod(axis=1)
+    n_sites = np.diff(cells.ptr)
+    partners = np.where(n_sites > LARGE_CELL, 1, (n_sites + 1) / 2)
+    too_many = searched & (n_images * n_sites * partners > MAX_CANDIDATES)
+    return {
+        index: f"too many neighbors: some {n_images[index]:.2g} images of the cell are within "
+        f"{radius[index]:.3g} angstrom, its lattice planes being down to "
+        f"{spacing[index].min():.3g} angstrom apart; look at the unit of the lattice, or lower "
+        "`cutoff` and `max_neighbors`"
+        for index in np.flatnonzero(too_many).tolist()
+    }
