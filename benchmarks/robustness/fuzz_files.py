@@ -12,6 +12,7 @@ MB more than at the start, or more than `--seconds` for one input ends the run w
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import resource
@@ -96,7 +97,7 @@ def changed_header(content: bytes, draw: random.Random) -> bytes:
     elif kind == 3:
         header[draw.choice(["../../etc/passwd", "", "\x00", "a" * 10**5])] = header.pop(name)
     elif kind == 4:
-        header["__metadata__"] = draw.choice(ODD)
+        header["__metadata__"] = copy.deepcopy(draw.choice(ODD))
     elif kind == 5:
         header["__metadata__"]["dssl_sklearn"] = draw.choice(
             ["[" * 10**5, "{" * 10**5, '{"a":' * 10**4, "1" * 10**5, '{"format_version": NaN}']
@@ -147,10 +148,10 @@ def _change_value(value: Any, draw: random.Random) -> None:  # noqa: ANN401 - an
             del value[key]
         elif kind == 1 and isinstance(value, dict):
             value[draw.choice(["callbacks", "pretrained", "net_params", "checkpoint_dir", "x"])] = (
-                draw.choice(ODD)
+                copy.deepcopy(draw.choice(ODD))
             )
         else:
-            value[key] = draw.choice(ODD)
+            value[key] = copy.deepcopy(draw.choice(ODD))
         return
 
 

@@ -21,7 +21,7 @@ _FLAT_CELL = 1e-6
 #: Cells away from the origin beyond which a coordinate has lost its fraction and counts as wrong.
 _FARTHEST_CELL = 1e6
 #: Edge of a cell in angstrom beyond which single precision no longer resolves bonds.
-_LONGEST_EDGE = 1e5
+_LONGEST_EDGE = 1e6
 #: Largest file with one crystal that is read.
 _MAX_FILE_BYTES = 32 * 2**20
 

@@ -206,6 +206,8 @@ def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Pred
         predictor._validate_params()
         head = config["head"]
         check_targets(config["targets"], head["n_outputs"])
+        if "n_members" not in head:
+            tensors = _single_head(tensors)
         check_shapes(lambda: PropertyModel(architecture.build(), **head), tensors, "model.")
         for name in predictor._target_state:
             value = config["targets"][name]
@@ -213,8 +215,6 @@ def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Pred
         with seeded(0, "cpu"):
             net = predictor._make_net(architecture.build(), config["head"], 1, config["seed"])
             net.initialize()
-        if "n_members" not in config["head"]:
-            tensors = _single_head(tensors)
         load_state(net.module_, tensors, "model.", source)
         net.history = History(config["history"])
     return predictor._set_fitted(net, architecture, config["head"], config.get("data"))

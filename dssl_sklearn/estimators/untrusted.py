@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from dssl_sklearn.exceptions import WeightsError
 from dssl_sklearn.training.weights import under_prefix
 
-#: More layers than any network has; each takes some milliseconds to build.
-_MAX_LAYERS = 500
+#: More layers or members than any network has; each takes some milliseconds to build.
+_MAX_REPEATS = 500
 _SCALARS = (str, int, float, bool, type(None))
 
 
@@ -49,7 +49,8 @@ def check_description(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     most = max((tensor.numel() for tensor in tensors.values()), default=0)
     for part in ("architecture", "head", "objectives"):
         for key, value in _numbers(config.get(part), part):
-            allowed = min(_MAX_LAYERS, len(tensors)) if key.endswith("layers") else max(most, 1000)
+            repeats = key in ("n_layers", "n_hidden_layers", "n_members")
+            allowed = _MAX_REPEATS if repeats else max(most, 1000)
             if not math.isfinite(value) or abs(value) > allowed:
                 raise WeightsError(f"{part} has {key}={value:.6g}, too much for its tensors")
 

@@ -137,7 +137,7 @@ def _reason(net: NeuralNet, batch: Batch | None, part: str) -> str:
     with torch.no_grad():
         output = net.infer(crystals)
         if not bool(output.isfinite().all()):
-            n_wrong = int((~output.isfinite()).any(dim=-1).sum())
+            n_wrong = int((~output.isfinite()).flatten(1).any(dim=1).sum())
             return f"the network's output is not finite for {n_wrong} of {len(output)} crystals"
         loss = float(net.get_loss(output, targets, X=crystals, training=part == "train"))
     return "" if math.isfinite(loss) else f"the {part} loss became {loss} from finite outputs"

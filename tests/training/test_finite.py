@@ -23,9 +23,9 @@ class Spoil(Callback):
         if len(net.history) != self.epoch:
             return
         if self.what == "output" and training:
-            net.module_.head.layers[-1].bias.data[:] = torch.nan
+            list(net.module_.head.parameters())[-1].data[:] = torch.nan
         if self.what == "valid" and not training:
-            net.module_.head.layers[-1].bias.data[:] = torch.nan
+            list(net.module_.head.parameters())[-1].data[:] = torch.nan
         if self.what == "gradient" and training:
             next(net.module_.head.parameters()).register_hook(lambda grad: grad * torch.inf)
         if self.what == "target" and training:
@@ -33,7 +33,7 @@ class Spoil(Callback):
 
     def on_batch_end(self, net, training=False, **kwargs):  # noqa: FBT002 - of skorch
         if len(net.history) == self.epoch and self.what == "weights" and training:
-            net.module_.head.layers[-1].bias.data[:] = torch.inf
+            list(net.module_.head.parameters())[-1].data[:] = torch.inf
 
 
 CAUSES = {
@@ -41,7 +41,7 @@ CAUSES = {
     "valid": "the network's output is not finite",
     "target": "batch 1: the targets 'y' of the batch are infinite",
     "gradient": "batch 1: the gradient of 'head.*' is not finite, the loss is",
-    "weights": "the weights 'head.layers.2.bias' are no longer finite|the network's output",
+    "weights": "the weights 'head.*' are no longer finite|the network's output",
 }
 
 
