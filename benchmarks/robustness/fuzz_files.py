@@ -121,16 +121,22 @@ def changed_content(content: bytes, draw: random.Random, folder: Path) -> bytes:
             _change_value(config, draw)
             continue
         name = draw.choice(list(tensors))
-        tensors[name] = draw.choice([
-            lambda t: torch.full_like(t, torch.nan) if t.is_floating_point() else t,
-            lambda t: t.reshape(-1)[:-1].clone(),
-            lambda t: t[None].clone(),
-            lambda t: t.double(),
-            lambda t: t.new_zeros(0),
-            lambda t: t.new_zeros(3, 5, 7),
-        ])(tensors[name])  # fmt: skip
+        tensors[name] = _changed_tensor(tensors[name], draw.randrange(6))
     text = json.dumps(config)
     return save(tensors, {"dssl_sklearn": text, "checksum": _checksum(text, tensors)})
+
+
+def _changed_tensor(tensor: torch.Tensor, kind: int) -> torch.Tensor:
+    """NaN, another shape or another type."""
+    if kind == 0 and tensor.is_floating_point():
+        return torch.full_like(tensor, torch.nan)
+    if kind == 1:
+        return tensor.reshape(-1)[:-1].clone()
+    if kind == 2:
+        return tensor[None].clone()
+    if kind == 3:
+        return tensor.double()
+    return tensor.new_zeros(0) if kind == 4 else tensor.new_zeros(3, 5, 7)
 
 
 def _change_value(value: Any, draw: random.Random) -> None:  # noqa: ANN401 - any JSON value

@@ -122,12 +122,24 @@ def run_and_kill(work: Callable[[], None], after: float | None) -> tuple[bool, f
     return False, after
 
 
+def state(folder: Path) -> tuple[int, int]:
+    """Epochs in the checkpoints of a folder, all of which must be whole, and parts of files."""
+    paths = list(folder.glob("*"))
+    whole = [path for path in paths if path.suffix == ".safetensors"]
+    n_epochs = sum(len(read_weights(path)[1]["history"]) for path in whole)
+    return n_epochs, len(paths) - len(whole)
+
+
 def check(case: str, n_kills: int, draw: random.Random, n_crystals: int) -> dict[str, Any]:
     """Kill one case; returns figures, or raises with what went wrong."""
     X, y = load(n_crystals)
     with tempfile.TemporaryDirectory() as name:
         folder, result = Path(name) / "checkpoints", Path(name) / "result"
-        run_and_kill(lambda: result.write_text(learned(fit(case, X, y, None))) and None, None)
+
+        def work_without() -> None:
+            result.write_text(learned(fit(case, X, y, None)))
+
+        run_and_kill(work_without, None)
         expected = result.read_text()
         result.unlink()
 
@@ -147,16 +159,15 @@ def check(case: str, n_kills: int, draw: random.Random, n_crystals: int) -> dict
                 if run_and_kill(work, draw.uniform(0, whole))[0]:
                     break
                 kills += 1
-                found = [path for path in folder.glob("*") if path.suffix == ".safetensors"]
-                partial += len(list(folder.glob("*"))) - len(found)
-                epochs.append(sum(len(read_weights(p)[1]["history"]) for p in found))
+                done, unfinished = state(folder)
+                epochs.append(done)
+                partial += unfinished
             if not result.exists():
                 run_and_kill(work, None)
             if result.read_text() != expected:
                 raise SystemExit(f"{case}: other weights after kills in epochs {epochs}")
-            left = [path.name for path in folder.iterdir() if path.suffix != ".safetensors"]
-            if left:
-                raise SystemExit(f"{case}: left behind: {left}")
+            if state(folder)[1]:
+                raise SystemExit(f"{case}: parts of files are left behind")
     return {"case": case, "kills": kills, "trainings": rounds, "epochs at kills": epochs,
             "killed while writing": partial, "seconds of one": round(whole, 2)}  # fmt: skip
 

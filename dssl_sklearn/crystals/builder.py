@@ -12,11 +12,12 @@ from joblib import Parallel, delayed, effective_n_jobs
 
 from dssl_sklearn.crystals.cache import GRAPH_CACHE, Entry, content_keys
 from dssl_sklearn.crystals.dataset import GraphDataset
+from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 from dssl_sklearn.crystals.graph_table import GraphTable
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.crystals.neighbors import build_graphs
-from dssl_sklearn.crystals.reading import UnusableCrystalError, read_sites, unusable
+from dssl_sklearn.crystals.reading import read_sites, unusable
 from dssl_sklearn.crystals.table import CrystalTable, Tabular
 from dssl_sklearn.exceptions import InvalidStructureError, IsolatedSiteWarning
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 from dssl_sklearn.crystals.inputs import as_sequence
-from dssl_sklearn.crystals.reading import UnusableCrystalError, read_sites, unusable
+from dssl_sklearn.crystals.reading import read_sites, unusable
 from dssl_sklearn.crystals.table import CrystalTable, Tabular
 from dssl_sklearn.exceptions import InvalidStructureError
 

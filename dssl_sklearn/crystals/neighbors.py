@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.edges import Edges, SortedEdges
+from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 from dssl_sklearn.crystals.graph_table import GraphTable
 from dssl_sklearn.crystals.limits import (
@@ -18,7 +19,6 @@ from dssl_sklearn.crystals.limits import (
     unsearchable,
 )
 from dssl_sklearn.crystals.ragged import pointer
-from dssl_sklearn.crystals.reading import UnusableCrystalError
 from dssl_sklearn.crystals.search import LARGE_CELL, Cells, find_pairs
 from dssl_sklearn.crystals.table import CrystalTable
 

@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
+from dssl_sklearn.crystals.files import UnusableCrystalError, load_dict, load_file
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.table import CrystalTable, Sites
 
@@ -22,22 +22,12 @@ _FLAT_CELL = 1e-6
 _FARTHEST_CELL = 1e6
 #: Edge of a cell in angstrom beyond which single precision no longer resolves bonds.
 _LONGEST_EDGE = 1e6
-#: Largest file with one crystal that is read.
-_MAX_FILE_BYTES = 32 * 2**20
 
 #: What a crystal may be, for messages.
 ACCEPTED = (
     "a pymatgen Structure, an ASE Atoms, a structure dict, the path of a CIF or POSCAR file, "
     "or a crystal graph of StructureToGraph"
 )
-
-
-class UnusableCrystalError(ValueError):
-    """One crystal cannot be used; the message says why, `check` of what kind that is (internal)."""
-
-    def __init__(self, message: str, check: str = "unreadable") -> None:
-        super().__init__(message)
-        self.check = check
 
 
 def read_crystal(item: Any, site_properties: tuple[str, ...] = ()) -> Crystal:  # noqa: ANN401
@@ -139,53 +129,14 @@ def _reader_of(kind: type) -> Callable[[Any, tuple[str, ...]], Sites]:
     if issubclass(kind, Crystal):
         return _from_crystal
     if issubclass(kind, str | os.PathLike):
-        return lambda item, wanted: _from_structure(_load_file(item), wanted)
+        return lambda item, wanted: _from_structure(load_file(item), wanted)
     if issubclass(kind, Mapping):
-        return lambda item, wanted: _from_structure(_load_dict(item), wanted)
+        return lambda item, wanted: _from_structure(load_dict(item), wanted)
     if hasattr(kind, "get_atomic_numbers"):
         return _from_ase
     if hasattr(kind, "cart_coords"):
         return _from_structure
     raise UnusableCrystalError(f"not a structure: found {kind.__name__}, expected {ACCEPTED}")
-
-
-def _load_file(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
-    from pymatgen.core import Structure
-
-    shown = str(path)[:200]
-    try:
-        is_file, n_bytes = Path(path).is_file(), 0
-        if is_file:
-            n_bytes = Path(path).stat().st_size
-    except OSError:  # what is too long to be a path, such as the text of a CIF file
-        is_file = False
-    if not is_file:
-        raise UnusableCrystalError(f"no such file: {shown!r}")
-    if n_bytes > _MAX_FILE_BYTES:
-        raise UnusableCrystalError(
-            f"{shown!r} has {n_bytes / 2**20:.0f} MB, expected one crystal of at most "
-            f"{_MAX_FILE_BYTES // 2**20} MB"
-        )
-    try:
-        return Structure.from_file(os.fspath(path))
-    except Exception as error:
-        raise UnusableCrystalError(f"cannot read {shown!r}: {_first_line(error)}") from error
-
-
-def _load_dict(record: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    from pymatgen.core import Structure
-
-    if "lattice" not in record:
-        raise UnusableCrystalError("a dict without a 'lattice' (a molecule?); a cell is needed")
-    try:
-        return Structure.from_dict(dict(record))
-    except Exception as error:
-        raise UnusableCrystalError(f"not a valid structure dict: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
 
 
 def _from_crystal(crystal: Crystal, wanted: tuple[str, ...]) -> Sites:

@@ -17,11 +17,12 @@ from dssl_sklearn.crystals.duplicates import (
     group_duplicates,
 )
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER, element_property
+from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import CrystalGraph
 from dssl_sklearn.crystals.graph_table import GraphTable
 from dssl_sklearn.crystals.identity import formula_key
 from dssl_sklearn.crystals.neighbors import build_graphs
-from dssl_sklearn.crystals.reading import UnusableCrystalError, read_sites, unusable
+from dssl_sklearn.crystals.reading import read_sites, unusable
 from dssl_sklearn.crystals.table import CrystalTable, Sites, Tabular
 from dssl_sklearn.doctor.findings import Finding
 

@@ -236,7 +236,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         about = {"given": classes[index], "skipped": skipped, "targets": target_names(y)}
         of_targets = {"classes_": classes}
         return self._fit_labeled(
-            items, index, index >= 0, weight, len(classes), of_targets, **about
+            items, index, index >= 0, weight, len(classes), of_targets=of_targets, **about
         )
 
     def _make_criterion(self, recipe: FineTuneRecipe) -> nn.Module:

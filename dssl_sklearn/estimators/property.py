@@ -78,6 +78,7 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         labeled: NDArray[Any],
         sample_weight: NDArray[np.float64],
         n_outputs: int,
+        *,
         of_targets: Mapping[str, Any],
         **about: Any,  # noqa: ANN401
     ) -> Self:
@@ -126,7 +127,7 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             if recipe.max_epochs:
                 with last_good(self, net, architecture, head, record, **of_targets):
                     self._train(net, dataset, recipe, learned)
-        vars(self).update(of_targets)
+        self.__dict__.update(of_targets)
         if hasattr(self, "pretrainer_"):
             del self.pretrainer_
         if pretrainer is not None and _is_unfitted(self.pretrained):

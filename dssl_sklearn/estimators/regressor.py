@@ -254,7 +254,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         about = {"given": targets, "skipped": skipped, "targets": target_names(y)}
         of_targets = {"y_ndim_": targets.ndim, "y_mean_": mean, "y_scale_": scale}
         return self._fit_labeled(
-            items, standardized, labeled, weight, columns.shape[1], of_targets, **about
+            items, standardized, labeled, weight, columns.shape[1], of_targets=of_targets, **about
         )
 
     def _make_criterion(self, recipe: FineTuneRecipe) -> nn.Module:

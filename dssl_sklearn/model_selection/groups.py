@@ -12,13 +12,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 
 from dssl_sklearn._checks import check_choice, check_integer, check_number
+from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.identity import (
     chemical_system,
     prototype,
     read_crystals,
     reduced_formula,
 )
-from dssl_sklearn.crystals.reading import UnusableCrystalError
 from dssl_sklearn.estimators.pretrained import resolve_pretrained
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 

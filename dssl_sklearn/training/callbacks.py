@@ -118,7 +118,7 @@ class StopEarly(EarlyStopping):
         super().on_train_begin(net, **kwargs)
         self.best_criterion_ = None
         if self._before is not None:
-            vars(self).update(self._before)
+            self.__dict__.update(self._before)
             self._before = None
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -243,7 +243,7 @@ def load_state(
         If names or shapes do not fit, or entries are not finite.
     """
     state = under_prefix(tensors, prefix)
-    checked = dict(module.named_parameters())
+    checked: dict[str, Tensor] = dict(module.named_parameters())
     if buffers_finite:
         checked |= dict(module.named_buffers())
     for name in checked.keys() & state.keys():

@@ -4,6 +4,7 @@ from pymatgen.core import Lattice, Structure
 
 from dssl_sklearn import StructureToGraph
 from dssl_sklearn.crystals.dataset import GraphDataset
+from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.identity import (
     CrystalMatcher,
     chemical_system,
@@ -13,7 +14,6 @@ from dssl_sklearn.crystals.identity import (
     read_crystals,
     reduced_formula,
 )
-from dssl_sklearn.crystals.reading import UnusableCrystalError
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 
 

@@ -8,9 +8,9 @@ from hypothesis.extra.numpy import arrays
 
 from dssl_sklearn.crystals import neighbors
 from dssl_sklearn.crystals.builder import GraphBuilder
+from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.neighbors import SHELL_TOLERANCE, build_graph, build_graphs
-from dssl_sklearn.crystals.reading import UnusableCrystalError
 from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.exceptions import IsolatedSiteWarning
 
