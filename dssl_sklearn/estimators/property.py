@@ -26,7 +26,7 @@ from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.persistence import Persistent, load_predictor, save_predictor
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer, resolve_pretrained
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
-from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, FineTuneRecipe
+from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, FineTuneRecipe, backbone_lr_factor
 from dssl_sklearn.estimators.record import fit_record
 from dssl_sklearn.estimators.resuming import last_good, train
 from dssl_sklearn.estimators.skipping import leave_out
@@ -236,7 +236,10 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         recipe = self._with_recipe(FINE_TUNE_RECIPES[self.recipe])
         kwargs = self._net_kwargs(recipe, n_crystals, seed)
         if learned is not None:
-            lr = recipe.lr * recipe.backbone_lr_factor
+            factor = recipe.backbone_lr_factor
+            if factor is None:
+                factor = backbone_lr_factor(n_crystals)
+            lr = recipe.lr * factor
             kwargs["optimizer__param_groups"] = [(learned, {"lr": lr})]
         if self.freeze_epochs:
             frozen = learned or "encoder.*"

@@ -53,13 +53,38 @@ class FineTuneRecipe(Network):
     max_epochs: int = 50
     batch_size: int = 32
     lr: float = 2e-3
-    backbone_lr_factor: float = 0.3
+    #: None lets it grow with the number of labels, see `backbone_lr_factor`.
+    backbone_lr_factor: float | None = None
     weight_decay: float = 1e-2
     schedule: ScheduleName = "cosine"
     #: Heads on the shared encoder; their mean predicts, their spread is the uncertainty.
     n_members: int = 8
     #: Whether the head sees embeddings in units of their spread over the labeled crystals.
     standardize: bool = True
+
+
+def backbone_lr_factor(n_labeled: int) -> float:
+    """Learning rate of a pretrained backbone, in units of that of the heads.
+
+    Few labels must not wipe out what pretraining has learned, many may change it: 0.1 up to 100
+    labels, from there with the square root of their number to 0.3 at 900.
+
+    Parameters
+    ----------
+    n_labeled : int
+        Labeled crystals.
+
+    Returns
+    -------
+    float
+        From 0.1 to 0.3.
+
+    Examples
+    --------
+    >>> [round(backbone_lr_factor(n), 2) for n in (30, 100, 400, 30_000)]
+    [0.1, 0.1, 0.2, 0.3]
+    """
+    return float(min(max(0.01 * n_labeled**0.5, 0.1), 0.3))
 
 
 #: Network of the paper (Fu, Wei and Hu 2024): DeeperGATGNN with its attention readout.

@@ -76,7 +76,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     lr : float, default=None
         Learning rate of AdamW, for the head.
     backbone_lr_factor : float, default=None
-        Learning rate of a pretrained encoder in units of `lr`; from scratch both are equal.
+        Learning rate of a pretrained encoder in units of `lr`; from scratch both are equal. None
+        for 0.1 up to 100 labels, growing with the square root of their number to 0.3 from 900 on.
     freeze_epochs : int, default=0
         Epochs at the start in which only the head is trained.
     weight_decay : float, default=None

@@ -35,7 +35,7 @@ def fine_tuning_grid(prefix: str = "") -> dict[str, list[Any]]:
     ['backbone_lr_factor', 'freeze_epochs', 'lr']
     """
     return _prefixed(
-        prefix, {"lr": [1e-3, 2e-3], "backbone_lr_factor": [0.1, 0.5], "freeze_epochs": [0, 5]}
+        prefix, {"lr": [1e-3, 2e-3], "backbone_lr_factor": [None, 0.5], "freeze_epochs": [0, 5]}
     )
 
 

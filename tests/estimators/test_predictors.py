@@ -282,6 +282,15 @@ class TestPretrainedNetwork:
         for name, rate in rates.items():
             assert rate == pytest.approx(2.5e-3 if name.startswith("encoder.") else 1e-2)
 
+    def test_few_labels_move_the_encoder_less(self, on_fitted, train):
+        """A tenth of the head's rate up to 100 labels, growing with the root of their number."""
+        model = DSSLRegressor(**on_fitted, lr=1e-2, schedule="constant")
+        labels = np.tile(train[1], 10)
+        for n_labels, factor in ((24, 0.1), (225, 0.15)):
+            net = model.fit((train[0] * 10)[:n_labels], labels[:n_labels]).net_
+            rates = sorted(group["lr"] for group in net.optimizer_.param_groups)
+            assert rates == pytest.approx([1e-2 * factor, 1e-2])
+
     def test_schedule_keeps_the_ratio(self, on_fitted, train):
         ratios = []
 
