@@ -21,7 +21,13 @@ from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer
 from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS, Architecture
-from dssl_sklearn.training.callbacks import Progress, StopEarly, TermLog, copy_callbacks
+from dssl_sklearn.training.callbacks import (
+    Progress,
+    StopEarly,
+    TermLog,
+    copy_callbacks,
+    renew_callbacks,
+)
 from dssl_sklearn.training.data import HoldOut
 from dssl_sklearn.training.finite import FiniteLoss
 from dssl_sklearn.training.schedules import make_schedule
@@ -173,9 +179,10 @@ class CrystalEstimator(BaseEstimator):
         copies = {
             name: value if name in shared else clone(value, safe=False)
             for name, value in params.items()
-            if name != "pretrained"
+            if name not in {"callbacks", "pretrained"}
         }
         pretrained = self.pretrained
+        copies["callbacks"] = renew_callbacks(self.callbacks)
         copies["pretrained"] = (
             copy.copy(pretrained)
             if is_fitted_pretrainer(pretrained)

@@ -9,7 +9,6 @@ from fnmatch import fnmatch
 from typing import Any
 
 import torch
-from sklearn.base import clone
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
@@ -31,7 +30,7 @@ _BEST_WEIGHTS = {"best_model_weights_": "best_module.", "best_criterion_": "best
 
 
 def copy_callbacks(callbacks: Sequence[Any]) -> list[Any]:
-    """Copy the user's callbacks: skorch initializes the instances, fit must not change them.
+    """Check and copy the user's callbacks: skorch initializes instances, fit must not change them.
 
     Parameters
     ----------
@@ -41,7 +40,7 @@ def copy_callbacks(callbacks: Sequence[Any]) -> list[Any]:
     Returns
     -------
     list
-        The same, cloned.
+        The same as new instances with the same parameters, see `renew_callbacks`.
 
     Raises
     ------
@@ -55,7 +54,31 @@ def copy_callbacks(callbacks: Sequence[Any]) -> list[Any]:
             raise InvalidInputError(
                 f"callbacks holds {entry!r}, expected skorch callbacks or (name, callback) pairs"
             )
-    return list(clone(list(callbacks), safe=False))
+    renewed: list[Any] = renew_callbacks(list(callbacks))
+    return renewed
+
+
+def renew_callbacks(callbacks: Any) -> Any:  # noqa: ANN401 - what users hand in, right or wrong
+    """Make unused callbacks with the same parameters.
+
+    The parameters themselves are not copied: the writer of TensorBoard and the run of a tracker
+    cannot be, and a copy of them would not be what the user looks at.
+
+    Parameters
+    ----------
+    callbacks : Callback, list, tuple or object
+        A callback, or a nest of them. Anything else comes back as it is.
+
+    Returns
+    -------
+    object
+        Of the same form.
+    """
+    if isinstance(callbacks, list | tuple):
+        return type(callbacks)(map(renew_callbacks, callbacks))
+    if isinstance(callbacks, Callback):
+        return type(callbacks)(**callbacks.get_params(deep=False))
+    return callbacks
 
 
 class TermLog(Callback):

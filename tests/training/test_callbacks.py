@@ -1,12 +1,14 @@
 """Callbacks of our own, on nets that are trained and on histories made by hand."""
 
 import pickle
+import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import EarlyStopping, LRScheduler
+from sklearn.base import clone
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.history import History
 
 from dssl_sklearn import DSSLPretrainer
@@ -133,3 +135,38 @@ class TestCopies:
     def test_of_anything_else_are_refused(self, entry):
         with pytest.raises(InvalidInputError, match="callbacks holds"):
             copy_callbacks([entry])
+
+
+class Unbending(Callback):
+    """Holds something that cannot be copied, as the loggers of trackers do."""
+
+    def __init__(self, writer):
+        self.writer = writer
+
+    def on_epoch_end(self, net, **kwargs):
+        self.writer.epochs.append(sorted(net.history[-1]))
+
+
+class Writer:
+    def __init__(self):
+        self.epochs = []
+        self.lock = threading.Lock()
+
+
+class TestLoggers:
+    def test_a_writer_is_shared_and_sees_every_epoch(self, tiny, corpus):
+        writer = Writer()
+        callback = Unbending(writer)
+        DSSLPretrainer(**tiny | {"max_epochs": 2}, callbacks=[callback]).fit(corpus)
+        assert len(writer.epochs) == 2
+        assert {"train_loss", "effective_rank"} <= set(writer.epochs[-1])
+        assert vars(callback) == {"writer": writer}
+
+    def test_clones_write_into_the_same_writer(self, tiny):
+        writer = Writer()
+        given = DSSLPretrainer(**tiny, callbacks=[("log", Unbending(writer)), Unbending])
+        copied = clone(given)
+        (_, callback), kind = copied.callbacks
+        assert callback.writer is writer
+        assert callback is not given.callbacks[0][1]
+        assert kind is Unbending
