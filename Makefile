@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 TORCH := torch==2.13.0
 
 # The first Python that is new enough; choose another with `make PYTHON=...`.
@@ -15,13 +16,14 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint format clean
+.PHONY: help quickstart test lint format docs clean
 
 help:
 	@echo "make quickstart   pretrain, fine-tune and compare on the shipped elastic moduli"
 	@echo "make test         linters, types and all tests"
 	@echo "make lint         linters and types only"
 	@echo "make format       rewrite the code in the formatter's style"
+	@echo "make docs         the pages in docs/_build/html; GALLERY=0 does not run the examples"
 	@echo "make clean        remove the virtual environment and caches"
 
 quickstart: $(STAMP)
@@ -39,6 +41,10 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+GALLERY ?= 1
+docs: $(DOCS_STAMP)
+	GALLERY=$(GALLERY) OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
 # torch comes first and alone: pip keeps it, where a looser request later on could fetch another build.
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found; try: make PYTHON=/path/to/python"; exit 1; }
@@ -49,6 +55,11 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet $(TORCH) -e ".[test,dev]"
 	touch $@
 
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet $(TORCH) -e ".[docs]"
+	touch $@
+
 clean:
+	rm -rf docs/_build docs/api docs/gallery
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -448,7 +448,7 @@ class DSSLPretrainer(
 
         Returns
         -------
-        ndarray of shape (n_structures, n_features_out_), float32
+        ndarray of shape (n_structures, n_features), float32
             Embeddings; NaN for skipped structures.
 
         Raises

@@ -83,7 +83,7 @@ def integrated_gradients(
     References
     ----------
     .. [1] Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", ICML 2017,
-       equation 1; :arxiv:`1703.01365`.
+       equation 1; arXiv:1703.01365.
     """
     check_estimator(estimator, PropertyEstimator, "DSSLRegressor or DSSLClassifier")
     check_integer("n_steps", n_steps)

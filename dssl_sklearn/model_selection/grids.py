@@ -47,7 +47,7 @@ def embedding_svr_grid(prefix: str = "svr__") -> dict[str, list[Any]]:
 
     Parameters
     ----------
-    prefix : str, default="svr__"
+    prefix : str, default=``"svr__"``
         What stands before the names; the default fits
         ``make_pipeline(DSSLPretrainer(pretrained="mp", max_epochs=0), StandardScaler(), SVR())``.
 
