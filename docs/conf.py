@@ -17,6 +17,9 @@ sys.path.insert(0, str(HERE.parent))
 
 import dssl_sklearn  # noqa: E402 - of this tree, wherever the build is started from
 
+# The gallery looks up what the examples import, and scikit-learn hides its experiments before this.
+importlib.import_module("sklearn.experimental.enable_halving_search_cv")
+
 project = "dssl_sklearn"
 author = "dssl_sklearn developers"
 copyright = author  # noqa: A001 - Sphinx's name

@@ -47,8 +47,8 @@ def embedding_svr_grid(prefix: str = "svr__") -> dict[str, list[Any]]:
 
     Parameters
     ----------
-    prefix : str, default=``"svr__"``
-        What stands before the names; the default fits
+    prefix : str, optional
+        What stands before the names; the default, ``"svr__"``, fits
         ``make_pipeline(DSSLPretrainer(pretrained="mp", max_epochs=0), StandardScaler(), SVR())``.
 
     Returns
