@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 
+from dssl_sklearn.crystals.build_part import BuildPart, all_reasons, report
 from dssl_sklearn.crystals.cache import GRAPH_CACHE, Entry, content_keys
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.files import UnusableCrystalError
@@ -19,20 +19,10 @@ from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.crystals.neighbors import build_graphs
 from dssl_sklearn.crystals.reading import read_sites, unusable
 from dssl_sklearn.crystals.table import CrystalTable, Tabular
-from dssl_sklearn.exceptions import InvalidStructureError, IsolatedSiteWarning
+from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 
 #: Crystals per task of a worker process, and per table of the cache.
-_CHUNK = 1024
-
-
-@dataclass
-class _Part:
-    """Result of one chunk: graphs in order, and what is to be said about some of them."""
-
-    graphs: list[CrystalGraph] = field(default_factory=list)
-    reasons: dict[int, str] = field(default_factory=dict)
-    isolated: list[int] = field(default_factory=list)
-    dataset: GraphDataset | None = None
+CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -96,20 +86,21 @@ class GraphBuilder:
         items = as_sequence(X, name)
         self._refuse_other_settings(items)
         parts = self._build(items, as_dataset=False, skip=True)
-        return [graph for part in parts for graph in part.graphs], _reasons(parts)
+        return [graph for part in parts for graph in part.graphs], all_reasons(parts)
 
     def dataset(self, X: Any, name: str = "X") -> GraphDataset:  # noqa: ANN401
         """Build the contiguous data set of all crystals.
 
-        A `GraphDataset` of the same settings, and with the site properties, passes through.
+        A `GraphDataset` passes through.
 
         Raises
         ------
         InvalidInputError, InvalidStructureError
-            As `graphs`.
+            As `graphs`; and InvalidInputError for a `GraphDataset` of other settings, or without
+            the site properties.
         """
-        if isinstance(X, GraphDataset) and len(X) and self._fits(X) and not self._missing(X):
-            return X
+        if isinstance(X, GraphDataset) and len(X):
+            return self._checked(X, name)
         parts = self._build(as_sequence(X, name), as_dataset=True)
         return GraphDataset.concatenate([p.dataset for p in parts if p.dataset is not None])
 
@@ -132,13 +123,28 @@ class GraphBuilder:
         InvalidInputError, InvalidStructureError
             As `usable_graphs`.
         """
-        if isinstance(X, GraphDataset) and len(X) and self._fits(X) and not self._missing(X):
-            return X, {}
+        if isinstance(X, GraphDataset) and len(X):
+            return self._checked(X, name), {}
         items = as_sequence(X, name)
         self._refuse_other_settings(items)
         parts = self._build(items, as_dataset=True, skip=True)
         datasets = [part.dataset for part in parts if part.dataset is not None]
-        return GraphDataset.concatenate(datasets) if datasets else None, _reasons(parts)
+        return GraphDataset.concatenate(datasets) if datasets else None, all_reasons(parts)
+
+    def _checked(self, graphs: GraphDataset, name: str) -> GraphDataset:
+        """Refuse ready graphs of other settings as a whole."""
+        if not self._fits(graphs):
+            raise InvalidInputError(
+                f"{name} holds graphs built with cutoff={graphs.cutoff} and max_neighbors="
+                f"{graphs.max_neighbors}, expected cutoff={self.cutoff} and max_neighbors="
+                f"{self.max_neighbors}; build them anew, or give the estimator the same values"
+            )
+        if missing := self._missing(graphs):
+            raise InvalidInputError(
+                f"{name} holds graphs without the site properties {missing}; attach them with "
+                f"{name}.with_properties(site={{{missing[0]!r}: array}})"
+            )
+        return graphs
 
     def _fits(self, graph: CrystalGraph | GraphDataset) -> bool:
         return (graph.cutoff, graph.max_neighbors) == (self.cutoff, self.max_neighbors)
@@ -146,8 +152,10 @@ class GraphBuilder:
     def _missing(self, record: Crystal | GraphDataset) -> list[str]:
         return sorted(set(self.site_properties) - set(record.site_properties))
 
-    def _build(self, items: Sequence[Any], *, as_dataset: bool, skip: bool = False) -> list[_Part]:
-        starts = range(0, len(items), _CHUNK)
+    def _build(
+        self, items: Sequence[Any], *, as_dataset: bool, skip: bool = False
+    ) -> list[BuildPart]:
+        starts = range(0, len(items), CHUNK)
         # Structures in a list come again in the next fold or grid point. Other sequences, such as a
         # corpus of arrays, are read once, and keeping their graphs as objects would cost memory.
         cache = self.use_cache and isinstance(items, list | tuple)
@@ -159,20 +167,19 @@ class GraphBuilder:
         else:
             # What a worker process caches is lost to this one.
             parts = Parallel(n_jobs=self.n_jobs)(
-                delayed(_build_slice)(self, items[start : start + _CHUNK], as_dataset=as_dataset)
+                delayed(build_slice)(self, items[start : start + CHUNK], as_dataset=as_dataset)
                 for start in starts
             )
             for start, part in zip(starts, parts, strict=True):
-                part.reasons = {start + index: reason for index, reason in part.reasons.items()}
-                part.isolated = [start + index for index in part.isolated]
-        _report(parts, len(items), skip=skip)
+                part.shift(start)
+        report(parts, len(items), skip=skip)
         return parts
 
     def _build_chunk(
         self, items: Sequence[Any], start: int, *, as_dataset: bool, cache: bool
-    ) -> _Part:
-        part = _Part()
-        places = range(start, min(start + _CHUNK, len(items)))
+    ) -> BuildPart:
+        part = BuildPart()
+        places = range(start, min(start + CHUNK, len(items)))
         ready, crystals, of_crystal = self._read(items, places, part.reasons)
         entries = self._entries(crystals, of_crystal, part.reasons, cache=cache)
         part.isolated = [i for i, (table, row) in sorted(entries.items()) if table.n_isolated[row]]
@@ -275,26 +282,6 @@ class GraphBuilder:
             )
 
 
-def _build_slice(builder: GraphBuilder, items: Sequence[Any], *, as_dataset: bool) -> _Part:
+def build_slice(builder: GraphBuilder, items: Sequence[Any], *, as_dataset: bool) -> BuildPart:
+    """Build at most `CHUNK` crystals past the cache, and raise nothing about them."""
     return builder._build_chunk(items, 0, as_dataset=as_dataset, cache=False)  # noqa: SLF001
-
-
-def _reasons(parts: Sequence[_Part]) -> dict[int, str]:
-    reasons = {index: reason for part in parts for index, reason in part.reasons.items()}
-    return dict(sorted(reasons.items()))
-
-
-def _report(parts: Sequence[_Part], n_structures: int, *, skip: bool) -> None:
-    reasons = _reasons(parts)
-    if reasons and not skip:
-        raise InvalidStructureError(reasons, n_structures)
-    isolated = [index for part in parts for index in part.isolated]
-    if isolated:
-        shown = ", ".join(map(str, isolated[:10])) + (", ..." if len(isolated) > 10 else "")
-        warnings.warn(
-            f"{len(isolated)} structure(s) have sites without a neighbor within the cutoff "
-            f"(positions {shown}); the cutoff was widened to their nearest neighbors. "
-            "Raise `cutoff` or look at these cells if this is not intended.",
-            IsolatedSiteWarning,
-            stacklevel=4,
-        )

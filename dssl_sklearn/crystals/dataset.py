@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, overload
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -204,8 +204,7 @@ class GraphDataset:
         """
         sites = as_rows("site", site or {}, len(self.numbers))
         crystals = as_rows("crystal", crystal or {}, len(self))
-        return replace(
-            self,
+        return self._changed(
             site_properties={**self.site_properties, **sites},
             crystal_properties={**self.crystal_properties, **crystals},
         )
@@ -231,8 +230,7 @@ class GraphDataset:
         chosen = np.asarray(indices)
         index = np.arange(len(self))[chosen if chosen.size else chosen.astype(np.int64)]
         n_sites, n_edges, sites, edges = self._rows(index)
-        return replace(
-            self,
+        return self._changed(
             numbers=self.numbers[sites],
             frac_coords=self.frac_coords[sites],
             lattice=self.lattice[index],
@@ -289,6 +287,11 @@ class GraphDataset:
                 for name, values in self.crystal_properties.items()
             },
         )
+
+    def _changed(self, **changes: Any) -> GraphDataset:  # noqa: ANN401 - fields of any type
+        """Copy with other fields; no longer what a subclass may stand for."""
+        same = {f.name: getattr(self, f.name) for f in fields(self)}
+        return GraphDataset(**{**same, **changes})
 
     def _rows(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
         """Numbers of sites and of edges of some crystals, and the rows of both."""

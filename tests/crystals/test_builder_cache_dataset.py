@@ -223,7 +223,7 @@ def assert_same_dataset(left, right):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(builder_module, "_CHUNK", 5)
+    monkeypatch.setattr(builder_module, "CHUNK", 5)
 
 
 @pytest.mark.usefixtures("small_chunks")
