@@ -41,6 +41,8 @@ class GraphBuilder:
         Per-site quantities of the structures to keep.
     use_cache : bool, default=True
         Look graphs up by content and keep new ones in the memory of this process.
+    first : int, default=0
+        Position of the first crystal, from which messages and reasons count.
     """
 
     cutoff: float
@@ -48,6 +50,7 @@ class GraphBuilder:
     n_jobs: int | None = None
     site_properties: tuple[str, ...] = ()
     use_cache: bool = True
+    first: int = 0
 
     def graphs(self, X: Any, name: str = "X") -> list[CrystalGraph]:  # noqa: ANN401
         """Build or look up the graph of every crystal.
@@ -172,7 +175,9 @@ class GraphBuilder:
             )
             for start, part in zip(starts, parts, strict=True):
                 part.shift(start)
-        report(parts, len(items), skip=skip)
+        for part in parts:
+            part.shift(self.first)
+        report(parts, self.first + len(items), skip=skip)
         return parts
 
     def _build_chunk(

@@ -59,7 +59,7 @@ def in_chunks(X: Iterable[Any], size: int, name: str = "X") -> Iterator[Sequence
     InvalidInputError
         If `X` is neither, at once and not when the first piece is asked for.
     """
-    if isinstance(X, Iterable) and not hasattr(X, "__len__"):
+    if hasattr(X, "__iter__") and not hasattr(X, "__len__"):
         return _of_iterable(X, size)
     return _of_sequence(as_sequence(X, name), size)
 

@@ -80,12 +80,12 @@ class GraphStore(GraphDataset):
     def __init__(self, path: str | os.PathLike[str], *, verify: bool = True) -> None:
         folder = Path(path).expanduser().absolute()
         header = _Header.read(folder)
-        arrays = header.arrays(folder)
+        arrays: dict[str, Any] = header.arrays(folder)
         if verify:
             _verify(folder, header, arrays)
         _check_pointers(folder, arrays, header.counts)
         positions = arrays.pop("positions")
-        properties = {
+        properties: dict[str, Any] = {
             f"{level}_properties": {
                 name: arrays.pop(property_file(level, k)) for k, name in enumerate(names)
             }
@@ -264,7 +264,7 @@ def _verify(folder: Path, header: _Header, arrays: Mapping[str, NDArray[Any]]) -
     for name in files:
         try:
             checksum = file_checksum(folder / name)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise damaged(folder, f"{name}: {error}") from error
         if header.checksums.get(name) != checksum:
             raise damaged(folder, f"{name} does not fit its checksum")

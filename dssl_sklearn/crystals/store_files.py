@@ -64,7 +64,7 @@ class HashedFile:
         """Write the header of an npy file, whose rows follow."""
         descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
         head = {"descr": descr, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self, head)  # type: ignore[arg-type]
+        np.lib.format.write_array_header_1_0(self, head)
 
     def write_rows(self, rows: NDArray[Any], dtype: DTypeLike) -> None:
         """Write rows of an array, converted to its type."""
@@ -169,7 +169,8 @@ def open_array(
 
 
 def file_checksum(path: Path) -> str:
-    """SHA-256 of a file."""
+    """SHA-256 of a file that is no link, pipe or device."""
+    _check_regular(path)
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

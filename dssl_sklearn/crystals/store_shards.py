@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dssl_sklearn._atomic import atomic_path
+from dssl_sklearn.crystals.build_part import BuildPart
 from dssl_sklearn.crystals.builder import CHUNK, GraphBuilder, build_slice
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.store_files import (
@@ -120,36 +121,35 @@ def write_shard(
 ) -> Shard:
     """Build the graphs of at most `CHUNK` crystals and write them, all or nothing."""
     if isinstance(items, GraphDataset):
-        part_dataset, reasons, isolated = builder.dataset(items), dict[int, str](), list[int]()
+        part = BuildPart(dataset=builder.dataset(items))
     else:
         part = build_slice(builder, items, as_dataset=True)
-        part_dataset, reasons, isolated = part.dataset, part.reasons, part.isolated
-    arrays = {} if part_dataset is None else _arrays(part_dataset)
-    if part_dataset is not None:
-        rows = np.setdiff1d(np.arange(len(items)), np.fromiter(reasons, np.int64))
-        arrays["positions"] = rows + number * CHUNK
+    arrays: dict[str, NDArray[Any]] = {}
+    if part.dataset is not None:
+        rows = np.setdiff1d(np.arange(len(items)), np.fromiter(part.reasons, np.int64))
+        arrays = {**_arrays(part.dataset), "positions": rows + number * CHUNK}
     path = _path(folder, number)
     shard = Shard(
         str(path),
         number * CHUNK,
         len(items),
         mark,
-        dict(sorted(reasons.items())),
-        isolated,
+        dict(sorted(part.reasons.items())),
+        part.isolated,
         {
-            "n_crystals": 0 if part_dataset is None else len(part_dataset),
+            "n_crystals": len(arrays.get("lattice", ())),
             "n_sites": len(arrays.get("numbers", ())),
             "n_edges": len(arrays.get("source", ())),
         },
         {name: values.dtype.str for name, values in arrays.items()},
         {
-            level: {name: list(values.shape[1:]) for name, values in _of(part_dataset, level)}
+            level: {name: list(values.shape[1:]) for name, values in _of(part.dataset, level)}
             for level in _LEVELS
         },
     )
     about = np.frombuffer(json.dumps(asdict(shard)).encode(), dtype=np.uint8)
-    with atomic_path(path) as part_path, part_path.open("wb") as file:
-        np.savez(file, **{_ABOUT: about, **arrays})
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **{_ABOUT: about, **arrays})  # type: ignore[arg-type]
     return shard
 
 
@@ -182,9 +182,9 @@ def join_shards(folder: Path, shards: Sequence[Shard], builder: GraphBuilder) ->
         shared = _shared(used, level)
         about[level] = [[name, width] for name, width in shared.items()]
         for k, (name, width) in enumerate(shared.items()):
-            file, shape = property_file(level, k), (lengths[f"n_{level}s"], *width)
+            stored, shape = property_file(level, k), (lengths[f"n_{level}s"], *width)
             parts = (shard.array(f"{level}/{name}") for shard in used)
-            checksums[f"{file}.npy"] = _write(folder, file, "<f4", shape, parts)
+            checksums[f"{stored}.npy"] = _write(folder, stored, "<f4", shape, parts)
     skipped = {shard.start + i: reason for shard in shards for i, reason in shard.reasons.items()}
     with hashed_file(folder / SKIPPED) as file:
         file.write(json.dumps(skipped).encode())

@@ -247,14 +247,17 @@ class CrystalEstimator(BaseEstimator):
             architecture.cutoff, architecture.max_neighbors, n_jobs=self.n_jobs, **kwargs
         )
 
-    def _graphs_to_use(self, X: Any) -> UsableGraphs:  # noqa: ANN401
-        """Graphs for the fitted network, with a warning for crystals that are skipped."""
-        builder = self._builder(self.architecture_)
+    def _graphs_to_use(self, X: Any, *, first: int = 0, use_cache: bool = True) -> UsableGraphs:  # noqa: ANN401
+        """Graphs for the fitted network, with a warning for crystals that are skipped.
+
+        `first` is the position of `X` in the input that it is a piece of.
+        """
+        builder = self._builder(self.architecture_, first=first, use_cache=use_cache)
         if self.on_error != "skip":
             graphs = builder.dataset(X)
             return UsableGraphs(graphs, np.arange(len(graphs)), len(graphs))
         found, reasons = builder.usable_dataset(X)
-        return UsableGraphs.skipping(found, reasons)
+        return UsableGraphs.skipping(found, reasons, first)
 
     def _draw_seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -18,6 +18,7 @@ from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.estimators.recipes import FineTuneRecipe
 from dssl_sklearn.estimators.record import target_names
+from dssl_sklearn.estimators.streaming import stream
 from dssl_sklearn.estimators.targets import check_length, check_sample_weight, class_targets
 from dssl_sklearn.training.losses import ClassLoss
 
@@ -264,7 +265,34 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
             As `fit`.
         """
         check_is_fitted(self, "net_")
-        probabilities: NDArray[np.float64] = softmax(self._predict_raw(X), axis=2).mean(axis=1)
+        return self._probabilities(self._predict_raw(X))
+
+    def predict_proba_iter(
+        self, X: Iterable[Any], *, chunk_size: int = 1024
+    ) -> Iterator[NDArray[np.float64]]:
+        """Predict probabilities for any number of structures in constant memory.
+
+        Parameters
+        ----------
+        X : sequence or iterable of crystals
+            As for `fit`, or an iterable without a length, such as a generator.
+        chunk_size : int, default=1024
+            Structures that are held at a time; with `n_jobs` above 1, give several thousand.
+
+        Returns
+        -------
+        iterator of ndarray of shape (n_chunk, n_classes), float64
+            What `predict_proba` returns for each chunk, in order.
+
+        Raises
+        ------
+        NotFittedError, InvalidInputError, InvalidStructureError
+            As `predict_proba`; positions count from the beginning of `X`.
+        """
+        return stream(self, X, chunk_size, lambda u: self._probabilities(self._outputs(u)))
+
+    def _probabilities(self, members: NDArray[np.float64]) -> NDArray[np.float64]:
+        probabilities: NDArray[np.float64] = softmax(members, axis=2).mean(axis=1)
         return probabilities
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: ANN401
@@ -289,7 +317,31 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
             As `fit`.
         """
         check_is_fitted(self, "net_")
-        probabilities = self.predict_proba(X)
+        return self._labels(self.predict_proba(X))
+
+    def predict_iter(self, X: Iterable[Any], *, chunk_size: int = 1024) -> Iterator[NDArray[Any]]:
+        """Predict classes for any number of structures in constant memory.
+
+        Parameters
+        ----------
+        X : sequence or iterable of crystals
+            As for `fit`, or an iterable without a length, such as a generator.
+        chunk_size : int, default=1024
+            Structures that are held at a time; with `n_jobs` above 1, give several thousand.
+
+        Returns
+        -------
+        iterator of ndarray of shape (n_chunk,)
+            What `predict` returns for each chunk, in order.
+
+        Raises
+        ------
+        NotFittedError, InvalidInputError, InvalidStructureError
+            As `predict`; positions count from the beginning of `X`.
+        """
+        return map(self._labels, self.predict_proba_iter(X, chunk_size=chunk_size))
+
+    def _labels(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
         labels: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
         skipped = np.isnan(probabilities).any(axis=1)
         if skipped.any():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from numbers import Real
 from typing import Any, ClassVar, Literal, Self
@@ -25,6 +25,7 @@ from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from dssl_sklearn.estimators.record import fit_record
 from dssl_sklearn.estimators.resuming import last_good, train
 from dssl_sklearn.estimators.skipping import UsableGraphs, usable_dataset
+from dssl_sklearn.estimators.streaming import stream
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder
@@ -253,7 +254,8 @@ class DSSLPretrainer(
         X : sequence of crystals of shape (n_structures,)
             Structures, ASE Atoms, structure dicts, paths of CIF or POSCAR files, graphs, or a
             corpus of `dssl_sklearn.datasets.load_corpus`. A
-            `dssl_sklearn.crystals.dataset.GraphDataset` is used as it is, without a copy.
+            `dssl_sklearn.crystals.dataset.GraphDataset` is used as it is, without a copy, and so is
+            a `dssl_sklearn.crystals.store.GraphStore`, which stays on disk.
         y : None
             Ignored.
 
@@ -458,7 +460,33 @@ class DSSLPretrainer(
         InvalidInputError, InvalidStructureError
             As `fit`.
         """
-        usable = self._usable_graphs(X)
+        return self._embeddings(self._usable_graphs(X))
+
+    def transform_iter(
+        self, X: Iterable[Any], *, chunk_size: int = 1024
+    ) -> Iterator[NDArray[np.float32]]:
+        """Embed any number of crystals in constant memory.
+
+        Parameters
+        ----------
+        X : sequence or iterable of crystals
+            As for `fit`, or an iterable without a length, such as a generator.
+        chunk_size : int, default=1024
+            Crystals that are held at a time; with `n_jobs` above 1, give several thousand.
+
+        Returns
+        -------
+        iterator of ndarray of shape (n_chunk, n_features_out_), float32
+            What `transform` returns for each chunk, in order.
+
+        Raises
+        ------
+        NotFittedError, InvalidInputError, InvalidStructureError
+            As `transform`; positions count from the beginning of `X`.
+        """
+        return stream(self, X, chunk_size, self._embeddings)
+
+    def _embeddings(self, usable: UsableGraphs) -> NDArray[np.float32]:
         embeddings = [crystals for _, crystals, _ in self._encode(usable.graphs)]
         nothing = np.empty((0, self.n_features_out_), dtype=np.float32)
         return usable.spread(np.concatenate(embeddings or [nothing]))

@@ -29,7 +29,7 @@ from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, FineTuneRecipe, backbone_lr_factor
 from dssl_sklearn.estimators.record import fit_record
 from dssl_sklearn.estimators.resuming import last_good, train
-from dssl_sklearn.estimators.skipping import leave_out
+from dssl_sklearn.estimators.skipping import UsableGraphs, leave_out
 from dssl_sklearn.estimators.targets import check_length
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS, Architecture
@@ -105,10 +105,8 @@ class PropertyEstimator(Persistent, CrystalEstimator):
                 # What was learned is the backbone; a readout of another kind starts fresh.
                 architecture = replace(architecture, readout=readout, readout_params={})
         builder = self._builder(architecture)
-        # All structures are checked, so that a bad one is named by its position in X.
-        graphs = builder.graphs(X)
         dataset = CrystalDataset(
-            GraphDataset.from_graphs([graphs[row] for row in rows]),
+            _chosen_graphs(builder, X, rows),
             y=y[rows],
             weight=sample_weight[rows].astype(np.float32),
         )
@@ -272,9 +270,11 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         return self
 
     def _predict_raw(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
-        """Outputs of every head, shape (n_structures, n_members, n_outputs); NaN where skipped."""
         check_is_fitted(self, "net_")
-        usable = self._graphs_to_use(X)
+        return self._outputs(self._graphs_to_use(X))
+
+    def _outputs(self, usable: UsableGraphs) -> NDArray[np.float64]:
+        """Outputs of every head, shape (n_structures, n_members, n_outputs); NaN where skipped."""
         if usable.graphs is None:
             shape = (0, self.head_params_.get("n_members", 1), self.head_params_["n_outputs"])
             return usable.spread(np.empty(shape))
@@ -287,6 +287,16 @@ class PropertyEstimator(Persistent, CrystalEstimator):
     @classmethod
     def _read(cls, path: str | os.PathLike[str]) -> Self:
         return load_predictor(cls, path)
+
+
+def _chosen_graphs(builder: GraphBuilder, X: Any, rows: NDArray[np.int64]) -> GraphDataset:  # noqa: ANN401
+    """Graphs of some crystals; a whole data set as it is, which may be larger than memory."""
+    if isinstance(X, GraphDataset):
+        every = builder.dataset(X)
+        return every if len(rows) == len(every) else every.take(rows)
+    # All structures are checked, so that a bad one is named by its position in X.
+    graphs = builder.graphs(X)
+    return GraphDataset.from_graphs([graphs[row] for row in rows])
 
 
 def _is_unfitted(pretrained: object) -> bool:

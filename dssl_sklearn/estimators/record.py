@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.dataset import GraphDataset
@@ -73,8 +74,11 @@ def data_fingerprint(graphs: GraphDataset, y: NDArray[Any] | None = None) -> str
     str
         Hexadecimal digits.
     """
-    numbers, coords = graphs.numbers.tobytes(), graphs.frac_coords.tobytes()
-    lattices = graphs.lattice.tobytes()
+    # Views: a copy of all coordinates may not fit into memory.
+    arrays = (graphs.numbers, graphs.frac_coords, graphs.lattice)
+    numbers, coords, lattices = (
+        np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in arrays
+    )
     width = graphs.frac_coords.itemsize * 3
     size = graphs.lattice.itemsize * 9
     digests = []

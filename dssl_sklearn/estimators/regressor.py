@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
@@ -18,6 +18,8 @@ from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.estimators.recipes import FineTuneRecipe
 from dssl_sklearn.estimators.record import target_names
+from dssl_sklearn.estimators.skipping import UsableGraphs
+from dssl_sklearn.estimators.streaming import stream
 from dssl_sklearn.estimators.targets import (
     check_length,
     check_sample_weight,
@@ -303,13 +305,62 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             As `fit`; and InvalidInputError if `return_std` is asked of a single head.
         """
         check_is_fitted(self, "net_")
+        self._check_std(return_std)
+        result: NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]
+        result = self._predictions(self._predict_raw(X), return_std)
+        return result
+
+    def predict_iter(
+        self,
+        X: Iterable[Any],
+        *,
+        chunk_size: int = 1024,
+        return_std: bool = False,
+    ) -> Iterator[Any]:
+        """Predict for any number of structures in constant memory.
+
+        Parameters
+        ----------
+        X : sequence or iterable of crystals
+            As for `fit`, or an iterable without a length, such as a generator.
+        chunk_size : int, default=1024
+            Structures that are held at a time; with `n_jobs` above 1, give several thousand.
+        return_std : bool, default=False
+            Also yield how far the heads disagree, as `predict` returns it.
+
+        Returns
+        -------
+        iterator of ndarray, or of tuples of two
+            What `predict` returns for each chunk, in order.
+
+        Raises
+        ------
+        NotFittedError, InvalidInputError, InvalidStructureError
+            As `predict`; positions count from the beginning of `X`.
+
+        Examples
+        --------
+        >>> for rows in model.predict_iter(structures_of_a_database()):  # doctest: +SKIP
+        ...     file.write(rows)
+        """
+        check_is_fitted(self, "net_")
+        self._check_std(return_std)
+
+        def compute(usable: UsableGraphs) -> Any:  # noqa: ANN401 - as predict
+            return self._predictions(self._outputs(usable), return_std)
+
+        return stream(self, X, chunk_size, compute)
+
+    def _check_std(self, return_std: bool) -> None:  # noqa: FBT001 - as of predict
         n_members = self.head_params_.get("n_members", 1)
         if return_std and n_members < 2:
             raise InvalidInputError(
                 "return_std needs several heads, and this regressor was fitted with n_members=1; "
                 "fit it with n_members=8, say"
             )
-        members = self._predict_raw(X)
+
+    def _predictions(self, members: NDArray[np.float64], return_std: bool) -> Any:  # noqa: ANN401, FBT001
+        """Outputs of every head in the unit of the targets, as `predict` returns them."""
         prediction: NDArray[np.float64] = members.mean(axis=1) * self.y_scale_ + self.y_mean_
         prediction = prediction[:, 0] if self.y_ndim_ == 1 else prediction
         if not return_std:

@@ -41,13 +41,16 @@ class UsableGraphs:
     n_structures: int
 
     @classmethod
-    def skipping(cls, graphs: GraphDataset | None, reasons: Mapping[int, str]) -> UsableGraphs:
-        """Warn of what is skipped, and say where the others stand."""
+    def skipping(
+        cls, graphs: GraphDataset | None, reasons: Mapping[int, str], first: int = 0
+    ) -> UsableGraphs:
+        """Warn of what is skipped, and say where the others stand; reasons count from `first`."""
         n_usable = 0 if graphs is None else len(graphs)
         n_structures = n_usable + len(reasons)
         if reasons:
-            warn_skipped(reasons, n_structures, "get no result (NaN)")
-        return cls(graphs, kept_rows(n_usable, reasons), n_structures)
+            warn_skipped(reasons, first + n_structures, "get no result (NaN)")
+        rows = kept_rows(n_usable, [index - first for index in reasons])
+        return cls(graphs, rows, n_structures)
 
     def spread(self, values: NDArray[_Float]) -> NDArray[_Float]:
         """Put rows of the usable crystals in their places, with NaN in those of the others."""
@@ -100,7 +103,10 @@ def leave_out(
     InvalidStructureError
         If no crystal can be used.
     """
-    if isinstance(items, Tabular):
+    reasons: dict[int, str] = {}
+    if isinstance(items, GraphDataset):
+        pass  # graphs that were built are of usable crystals
+    elif isinstance(items, Tabular):
         _, reasons = builder.usable_dataset(items, name)
     else:
         places = [i for i in range(len(items)) if not isinstance(items[i], CrystalGraph)]

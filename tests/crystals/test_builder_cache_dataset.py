@@ -11,7 +11,11 @@ from dssl_sklearn.crystals.graph_table import GraphTable
 from dssl_sklearn.crystals.reading import read_crystal
 from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.datasets import Corpus
-from dssl_sklearn.exceptions import InvalidStructureError, IsolatedSiteWarning
+from dssl_sklearn.exceptions import (
+    InvalidInputError,
+    InvalidStructureError,
+    IsolatedSiteWarning,
+)
 
 BUILDER = GraphBuilder(8.0, 12)
 
@@ -292,9 +296,10 @@ def test_graphs_with_other_settings_are_refused_by_position(real_structures, gra
 
 
 def test_a_dataset_with_other_settings_is_refused(dataset):
-    with pytest.raises(InvalidStructureError) as caught:
+    with pytest.raises(InvalidInputError, match=r"max_neighbors=12, expected .*max_neighbors=9"):
         GraphBuilder(8.0, 9).dataset(dataset)
-    assert set(caught.value.reasons) == set(range(len(dataset)))
+    with pytest.raises(InvalidInputError, match=r"without the site properties \['charge'\]"):
+        GraphBuilder(8.0, 12, site_properties=("charge",)).usable_dataset(dataset)
 
 
 def test_graphs_without_a_site_property_are_refused(real_structures, graphs, dataset):
@@ -302,7 +307,7 @@ def test_graphs_without_a_site_property_are_refused(real_structures, graphs, dat
     with pytest.raises(InvalidStructureError, match=r"site_properties=\['charge'\]") as caught:
         builder.graphs([real_structures[0], graphs[1]])
     assert set(caught.value.reasons) == {1}
-    with pytest.raises(InvalidStructureError, match="without the site properties"):
+    with pytest.raises(InvalidInputError, match="without the site properties"):
         builder.dataset(dataset)
 
 
