@@ -16,8 +16,9 @@ from dssl_sklearn.crystals.build_part import warn_isolated
 from dssl_sklearn.crystals.builder import CHUNK, GraphBuilder
 from dssl_sklearn.crystals.cache import content_keys
 from dssl_sklearn.crystals.chunks import in_chunks
+from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import CrystalGraph
-from dssl_sklearn.crystals.reading import UnusableCrystalError, read_sites
+from dssl_sklearn.crystals.reading import read_sites
 from dssl_sklearn.crystals.store_files import HEADER, read_header
 from dssl_sklearn.crystals.store_shards import Shard, join_shards, settings_of, write_shard
 from dssl_sklearn.crystals.table import CrystalTable, Tabular
