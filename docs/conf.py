@@ -103,7 +103,9 @@ def public_names() -> dict[str, list[str]]:
     for info in pkgutil.iter_modules(dssl_sklearn.__path__):
         if info.ispkg and not info.name.startswith("_"):
             name = f"dssl_sklearn.{info.name}"
-            found[name] = list(getattr(importlib.import_module(name), "__all__", []))
+            module = importlib.import_module(name)
+            exported = getattr(module, "__all__", [])
+            found[name] = [entry for entry in exported if callable(getattr(module, entry))]
     errors = importlib.import_module("dssl_sklearn.exceptions")
     own = [name for name, value in vars(errors).items() if isinstance(value, type)]
     found |= FURTHER | {"dssl_sklearn.exceptions": [n for n in own if n[0].isupper()]}
