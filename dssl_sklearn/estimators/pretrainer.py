@@ -476,7 +476,7 @@ class DSSLPretrainer(
 
         Returns
         -------
-        iterator of ndarray of shape (n_chunk, n_features_out_), float32
+        iterator of ndarray of shape (n_chunk, n_features), float32
             What `transform` returns for each chunk, in order.
 
         Raises
