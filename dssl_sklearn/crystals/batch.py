@@ -77,6 +77,38 @@ class CrystalBatch:
                 moved[f.name] = {k: move(v) for k, v in value.items()}
         return replace(self, **moved)
 
+    def crystals(self, first: int, last: int) -> CrystalBatch:
+        """Cut out consecutive crystals.
+
+        Parameters
+        ----------
+        first, last : int
+            First crystal, and the one behind the last.
+
+        Returns
+        -------
+        CrystalBatch
+            Crystals ``first`` to ``last - 1``; views of the same memory but for the indices.
+        """
+        ends = torch.tensor([first, last], device=self.batch.device)
+        site, last_site = torch.searchsorted(self.batch, ends).tolist()
+        # Edges are sorted by their center.
+        ends = torch.tensor([site, last_site], device=self.batch.device)
+        edge, last_edge = torch.searchsorted(self.edge_index[1].contiguous(), ends).tolist()
+        sites, edges = slice(site, last_site), slice(edge, last_edge)
+        return CrystalBatch(
+            numbers=self.numbers[sites],
+            positions=self.positions[sites],
+            lattice=self.lattice[first:last],
+            batch=self.batch[sites] - first,
+            edge_index=self.edge_index[:, edges] - site,
+            edge_shift=self.edge_shift[edges],
+            edge_distance=self.edge_distance[edges],
+            n_crystals=last - first,
+            site_properties={k: v[sites] for k, v in self.site_properties.items()},
+            crystal_properties={k: v[first:last] for k, v in self.crystal_properties.items()},
+        )
+
     def edge_vectors(self) -> Tensor:
         """Vectors from target to source, shape (n_edges, 3), from positions and images."""
         source, target = self.edge_index

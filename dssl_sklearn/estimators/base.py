@@ -29,6 +29,7 @@ from dssl_sklearn.training.callbacks import (
     renew_callbacks,
 )
 from dssl_sklearn.training.data import HoldOut
+from dssl_sklearn.training.distributed import accelerator_of, agreed_seed, device_of
 from dssl_sklearn.training.finite import FiniteLoss
 from dssl_sklearn.training.schedules import make_schedule
 
@@ -179,8 +180,9 @@ class CrystalEstimator(BaseEstimator):
         copies = {
             name: value if name in shared else clone(value, safe=False)
             for name, value in params.items()
-            if name not in {"callbacks", "pretrained"}
+            if name not in {"callbacks", "net_params", "pretrained"}
         }
+        copies["net_params"] = _copy_net_params(self.net_params)
         pretrained = self.pretrained
         copies["callbacks"] = renew_callbacks(self.callbacks)
         copies["pretrained"] = (
@@ -260,9 +262,13 @@ class CrystalEstimator(BaseEstimator):
         return UsableGraphs.skipping(found, reasons, first)
 
     def _draw_seed(self) -> int:
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        return agreed_seed(seed, accelerator_of(self.net_params))
 
     def _resolve_device(self) -> str:
+        accelerator = accelerator_of(self.net_params)
+        if accelerator is not None:
+            return device_of(accelerator)
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         try:
@@ -316,3 +322,11 @@ class CrystalEstimator(BaseEstimator):
                 f"{self.validation_fraction} of {n_crystals} structure(s) holds out none; raise "
                 "validation_fraction or give more structures"
             )
+
+
+def _copy_net_params(net_params: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Copy, but for the accelerator: it stands for the processes, of which there is one set."""
+    if accelerator_of(net_params) is None:
+        return clone(net_params, safe=False)  # type: ignore[no-any-return]
+    others = {k: v for k, v in (net_params or {}).items() if k != "accelerator"}
+    return {**clone(others, safe=False), "accelerator": (net_params or {})["accelerator"]}

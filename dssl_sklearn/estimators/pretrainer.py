@@ -37,6 +37,7 @@ from dssl_sklearn.objectives import (
 )
 from dssl_sklearn.training.callbacks import EmbeddingRank
 from dssl_sklearn.training.data import CrystalDataset
+from dssl_sklearn.training.distributed import net_class
 from dssl_sklearn.training.inference import encode
 from dssl_sklearn.training.nets import PretextNet
 from dssl_sklearn.training.seeding import seeded
@@ -410,7 +411,9 @@ class DSSLPretrainer(
     ) -> PretextNet:
         kwargs = self._net_kwargs(recipe, n_crystals, seed)
         kwargs["callbacks"].insert(0, ("effective_rank", EmbeddingRank()))
-        return PretextNet(encoder, criterion=criterion, **{**kwargs, **(self.net_params or {})})
+        return net_class(PretextNet, self.net_params)(
+            encoder, criterion=criterion, **{**kwargs, **(self.net_params or {})}
+        )
 
     def _set_fitted(
         self,

@@ -36,6 +36,7 @@ from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBO
 from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
 from dssl_sklearn.training.callbacks import FreezeFirst
 from dssl_sklearn.training.data import CrystalDataset
+from dssl_sklearn.training.distributed import net_class
 from dssl_sklearn.training.inference import encode
 from dssl_sklearn.training.nets import PropertyNet
 from dssl_sklearn.training.seeding import seeded
@@ -244,7 +245,8 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             # Before early stopping, which has to be the last one.
             kwargs["callbacks"].insert(0, ("freeze", FreezeFirst(frozen, int(self.freeze_epochs))))
         kwargs |= {f"module__{name}": value for name, value in head.items()}
-        return PropertyNet(
+        make: type[PropertyNet] = net_class(PropertyNet, self.net_params)
+        return make(
             PropertyModel,
             module__encoder=encoder,
             criterion=self._make_criterion(recipe),

@@ -13,6 +13,7 @@ from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.exceptions import InvalidInputError, TrainingError
 from dssl_sklearn.training.checkpoint import Checkpoint, fingerprint, train_resumably
 from dssl_sklearn.training.data import CrystalDataset
+from dssl_sklearn.training.distributed import describable
 from dssl_sklearn.training.finite import FiniteLoss
 from dssl_sklearn.training.nets import CrystalNet
 
@@ -63,7 +64,7 @@ def train(
     settings |= {
         "recipe": {k: v for k, v in vars(recipe).items() if k not in of_network},
         "class": type(estimator).__name__,
-        "net_params": estimator.net_params,
+        "net_params": describable(estimator.net_params),
         "seed": net.seed,
     }
     name = fingerprint(net, dataset, settings)

@@ -233,6 +233,7 @@ class Progress(Callback):
             total=net.max_epochs,
             desc=self.description,
             unit="epoch",
+            disable=not net.writes_files,
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} epochs "
             "[{elapsed}<{remaining}{postfix}]",
         )

@@ -21,6 +21,7 @@ from torch import Tensor
 from dssl_sklearn.exceptions import InvalidInputError, WeightsError
 from dssl_sklearn.training.callbacks import StopEarly
 from dssl_sklearn.training.data import CrystalDataset
+from dssl_sklearn.training.nets import CrystalNet
 from dssl_sklearn.training.schedules import CosineSchedule, PlateauSchedule
 from dssl_sklearn.training.weights import (
     load_state,
@@ -86,7 +87,7 @@ def _update(digest: hashlib.blake2b, name: str, values: NDArray[Any]) -> None:
     digest.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
 
-def train_resumably(net: NeuralNet, dataset: CrystalDataset, checkpoint: Checkpoint) -> None:
+def train_resumably(net: CrystalNet, dataset: CrystalDataset, checkpoint: Checkpoint) -> None:
     """Run the epochs that are left after the last checkpoint, all of them without one.
 
     Parameters
@@ -103,7 +104,8 @@ def train_resumably(net: NeuralNet, dataset: CrystalDataset, checkpoint: Checkpo
     WeightsError
         If the folder cannot be written to, or its checkpoint is damaged.
     """
-    checkpoint.prepare()
+    if net.writes_files:
+        checkpoint.prepare()
     max_epochs = net.max_epochs
     if checkpoint.restore(net):
         return
@@ -164,6 +166,8 @@ class Checkpoint(Callback):
         self._write(net, finished=True)
 
     def _write(self, net: NeuralNet, *, finished: bool) -> None:
+        if not net.writes_files:
+            return
         tensors = prefixed("module.", net.module_.state_dict())
         tensors |= prefixed("criterion.", net.criterion_.state_dict())
         config: dict[str, Any] = {"class": "checkpoint", "training": self.name}

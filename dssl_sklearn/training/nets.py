@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dis import opmap
 from typing import Any
 
 import torch
 from skorch import NeuralNet
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from dssl_sklearn.crystals.batch import CrystalBatch
@@ -83,6 +83,21 @@ class CrystalNet(NeuralNet):
             raise _InterruptedError(interrupt) from interrupt
         return self
 
+    @property
+    def writes_files(self) -> bool:
+        """Whether this process writes checkpoints and shows progress; of several only one does."""
+        return True
+
+    def torch_compile(self, module: nn.Module, name: str) -> nn.Module:
+        """Compile the network in place, so that its weights keep their names.
+
+        Batches differ in size, hence ``dynamic=True``; ``compile__...`` are `torch.compile`'s
+        arguments. The criterion, small and full of Python, is left as it is.
+        """
+        if self.compile and name == "module":
+            module.compile(**{"dynamic": True, **self.get_params_for("compile")})
+        return module
+
     def infer(self, x: CrystalBatch, **fit_params: Any) -> Any:  # noqa: ANN401
         """Run the network on one batch."""
         return self.module_(x.to(self.device))
@@ -147,15 +162,22 @@ class PretextNet(CrystalNet):
         clean = x.to(self.device)
         generator = self.train_generator_ if self.module_.training else self.valid_generator_
         views = draw_views(clean, self.criterion_.specs, generator)
-        sites, crystals = self.module_(stack_views([view.batch for view in views.values()]))
-        parts = zip(sites.split(clean.n_sites), crystals.split(clean.n_crystals), strict=True)
+        encoded = self.encode_views([view.batch for view in views.values()])
         return EncodedBatch(
             clean,
             {
                 spec: EncodedView(view, *part)
-                for (spec, view), part in zip(views.items(), parts, strict=True)
+                for (spec, view), part in zip(views.items(), encoded, strict=True)
             },
         )
+
+    def encode_views(self, batches: Sequence[CrystalBatch]) -> list[tuple[Tensor, Tensor]]:
+        """Site and crystal embeddings of each view, from one pass through the network."""
+        sites, crystals = self.module_(stack_views(batches))
+        parts = zip(
+            sites.split(batches[0].n_sites), crystals.split(batches[0].n_crystals), strict=True
+        )
+        return list(parts)
 
     def get_loss(
         self,

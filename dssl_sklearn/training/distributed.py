@@ -1,0 +1,357 @@
+"""Training in several processes, and in mixed precision, under Hugging Face accelerate.
+
+Every process is handed all crystals and cuts the same batches. The costly part, the network, runs
+on a share of each batch; its output is then gathered, and every process computes the loss of the
+whole batch. So any loss, contrastive ones among them, sees all crystals of the batch, and a run in
+several processes takes the steps of a run in one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from skorch import NeuralNet
+from skorch.hf import AccelerateMixin
+from torch import Tensor
+
+from dssl_sklearn.crystals.batch import CrystalBatch
+from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.training.data import Batch, CrystalDataset
+from dssl_sklearn.training.nets import CrystalNet, PretextNet, PropertyNet
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch.utils.data import DataLoader
+
+
+def accelerator_of(net_params: Mapping[str, Any] | None) -> Accelerator | None:
+    """Get the accelerator among the arguments of a net.
+
+    Parameters
+    ----------
+    net_params : mapping or None
+        Arguments of a skorch net.
+
+    Returns
+    -------
+    accelerate.Accelerator or None
+        The entry ``"accelerator"``.
+
+    Raises
+    ------
+    InvalidInputError
+        If the entry is something else.
+    """
+    accelerator = (net_params or {}).get("accelerator")
+    if accelerator is None:
+        return None
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise InvalidInputError(
+            "net_params['accelerator'] needs the package accelerate; install "
+            "dssl_sklearn[accelerate]"
+        ) from error
+    if not isinstance(accelerator, Accelerator):
+        raise InvalidInputError(
+            "net_params['accelerator'] must be an accelerate.Accelerator, got "
+            f"{type(accelerator).__name__}"
+        )
+    return accelerator
+
+
+def device_of(accelerator: Accelerator) -> str:
+    """Device of this process; "cpu" without the number that accelerate gives it."""
+    device = accelerator.device
+    return "cpu" if device.type == "cpu" else str(device)
+
+
+def describable(net_params: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Arguments of a net, with what decides the result in place of an accelerator.
+
+    The number of processes does not: a training may go on with another one.
+    """
+    accelerator = accelerator_of(net_params)
+    if accelerator is None:
+        return None if net_params is None else dict(net_params)
+    settings = {
+        "mixed_precision": accelerator.mixed_precision,
+        "gradient_accumulation_steps": accelerator.gradient_accumulation_steps,
+    }
+    return {**(net_params or {}), "accelerator": settings}
+
+
+def agreed_seed(seed: int, accelerator: Accelerator | None) -> int:
+    """Seed that the first process drew, the same in all."""
+    if accelerator is None or accelerator.num_processes == 1:
+        return seed
+    seeds = [seed]
+    dist.broadcast_object_list(seeds, src=0, device=accelerator.device)
+    return seeds[0]
+
+
+def share_of_batch(batch: CrystalBatch, rank: int, n_ranks: int) -> tuple[int, int]:
+    """Cut a batch into consecutive shares of about equally many edges.
+
+    Parameters
+    ----------
+    batch : CrystalBatch
+        The whole batch.
+    rank : int
+        Which share, counted from 0.
+    n_ranks : int
+        Number of shares.
+
+    Returns
+    -------
+    tuple of int
+        First crystal of the share, and the one behind its last. Shares may be empty.
+    """
+    center = batch.batch[batch.edge_index[1]]
+    n_edges = torch.bincount(center, minlength=batch.n_crystals)
+    # The middle of a crystal decides where it goes, in integers, so that all processes agree.
+    middle = 2 * n_edges.cumsum(0) - n_edges
+    total = int(2 * n_edges.sum())
+    first, last = (
+        int(torch.searchsorted(middle, total * cut // n_ranks)) if 0 < cut < n_ranks else end
+        for cut, end in ((rank, 0), (rank + 1, batch.n_crystals))
+    )
+    return first, last
+
+
+class _GatherRows(torch.autograd.Function):
+    """Rows of all processes, in order, with gradients for those of this one."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, first: int, n_rows: int) -> Tensor:  # noqa: ANN401
+        ctx.own = slice(first, first + len(rows))
+        # Zeros but for the own rows: their sum is exact, and shares may differ in size.
+        everything = rows.new_zeros((n_rows, *rows.shape[1:]), dtype=_summable(rows.dtype))
+        everything[ctx.own] = rows
+        dist.all_reduce(everything)
+        return everything.to(rows.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        # Each process has a loss of its own, which depends on these rows.
+        total = grad.to(_summable(grad.dtype), memory_format=torch.contiguous_format, copy=True)
+        dist.all_reduce(total)
+        return total[ctx.own].to(grad.dtype), None, None
+
+
+def gather_rows(rows: Tensor, first: int, n_rows: int) -> Tensor:
+    """Put together the rows that the processes hold, differentiably.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n_own_rows, ...)
+        Rows of this process.
+    first : int
+        Place of the first of them.
+    n_rows : int
+        Rows of all processes together.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, ...)
+        The same in all processes. The gradient at `rows` is that of the sum of the losses of all
+        processes.
+    """
+    gathered: Tensor = _GatherRows.apply(rows, first, n_rows)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+class AcceleratedNet(AccelerateMixin, CrystalNet):
+    """Trains under an accelerator: mixed precision, accumulated gradients, several processes.
+
+    skorch's mixin runs the forward and backward pass. Modules are not wrapped for it
+    (``DistributedDataParallel`` would rename the weights, which freezing, learning rates of parts
+    and checkpoints know by name); gradients are averaged here, in one message. Outside of a
+    training the net is like any other: each process predicts and scores for itself.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As for `CrystalNet`.
+    accelerator : accelerate.Accelerator
+        Says where to compute and with how many processes.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        # With a sink of its own skorch prints the table of epochs even where nobody asked for it.
+        sink = "auto" if kwargs.get("verbose", 1) else print
+        kwargs.setdefault("callbacks__print_log__sink", sink)
+        super().__init__(*args, **kwargs)
+
+    # ---- what skorch's mixin does otherwise --------------------------------------------------
+
+    def _validate_params(self) -> None:
+        # Not the mixin's check: the device that we are given is the accelerator's.
+        super(AccelerateMixin, self)._validate_params()
+
+    def _initialize_accelerator(self) -> AcceleratedNet:
+        # Only a training needs it; see on_train_begin.
+        return self
+
+    def _unwrap_accelerator(self) -> None:
+        if self._wrapped_with_accelerator:
+            self.optimizer_ = self.optimizer_.optimizer
+            self._wrapped_with_accelerator = False
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> DataLoader[Batch]:  # noqa: ANN401, FBT001, FBT002
+        """Loader of whole batches, the same in every process."""
+        return super(AccelerateMixin, self).get_iterator(dataset, training)  # type: ignore[no-any-return]
+
+    def evaluation_step(self, batch: Any, training: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
+        """Predict in this process."""
+        return super(AccelerateMixin, self).evaluation_step(batch, training=training)
+
+    def on_train_begin(
+        self,
+        net: NeuralNet,
+        X: CrystalDataset | None = None,
+        y: object = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Make sure that all processes begin alike."""
+        from accelerate.optimizer import AcceleratedOptimizer
+
+        super().on_train_begin(net, X=X, y=y, **kwargs)
+        scaler = self.accelerator.scaler
+        self.optimizer_ = AcceleratedOptimizer(self.optimizer_, False, scaler)  # noqa: FBT003
+        self._wrapped_with_accelerator = True
+        if self._n_ranks > 1 and X is not None:
+            _check_same_crystals(X)
+            for module in (self.module_, self.criterion_):
+                for tensor in itertools.chain(module.parameters(), module.buffers()):
+                    dist.broadcast(tensor.data, src=0)
+
+    # ---- several processes -------------------------------------------------------------------
+
+    @property
+    def writes_files(self) -> bool:
+        """Whether this is the first process."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def _n_ranks(self) -> int:
+        """Processes that share a batch: during a training, all."""
+        return int(self.accelerator.num_processes) if self._wrapped_with_accelerator else 1
+
+    def _share(self, batch: CrystalBatch) -> _Share:
+        return _Share(batch, self.accelerator.process_index, self._n_ranks)
+
+    def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Loss and gradients of one batch, the same in all processes."""
+        step: dict[str, Any] = super().train_step_single(batch, **fit_params)
+        if self._n_ranks > 1:
+            if self.accelerator.sync_gradients:
+                _average_gradients(p for _, p in self.get_all_learnable_params())
+            step["loss"] = _average(step["loss"].detach())
+        return step
+
+    def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Loss of one batch, the same in all processes."""
+        step: dict[str, Any] = super().validation_step(batch, **fit_params)
+        if self._n_ranks > 1:
+            step["loss"] = _average(step["loss"])
+        return step
+
+
+class AcceleratedPretextNet(AcceleratedNet, PretextNet):
+    """Pretraining under an accelerator."""
+
+    def encode_views(self, batches: Sequence[CrystalBatch]) -> list[tuple[Tensor, Tensor]]:
+        """Encode this process's share of every view, and get those of the others."""
+        if self._n_ranks == 1:
+            return super().encode_views(batches)
+        share = self._share(batches[0])
+        encoded = super().encode_views([share.cut(batch) for batch in batches])
+        return [(share.gather_sites(s), share.gather_crystals(c)) for s, c in encoded]
+
+
+class AcceleratedPropertyNet(AcceleratedNet, PropertyNet):
+    """Fine-tuning under an accelerator."""
+
+    def infer(self, x: CrystalBatch, **fit_params: Any) -> Tensor:  # noqa: ANN401
+        """Predict this process's share of the batch, and get those of the others."""
+        if self._n_ranks == 1:
+            return super().infer(x, **fit_params)  # type: ignore[no-any-return]
+        share = self._share(x)
+        return share.gather_crystals(super().infer(share.cut(x), **fit_params))
+
+
+_ACCELERATED = {PretextNet: AcceleratedPretextNet, PropertyNet: AcceleratedPropertyNet}
+
+
+def net_class(plain: type[CrystalNet], net_params: Mapping[str, Any] | None) -> type[Any]:
+    """Class of net for these arguments: the plain one, or its twin that takes an accelerator."""
+    return plain if accelerator_of(net_params) is None else _ACCELERATED[plain]
+
+
+class _Share:
+    """Part of a batch that is this process's to encode.
+
+    A share without crystals still runs the network, on the first crystal, whose rows it drops: all
+    processes have to take part in every exchange.
+    """
+
+    def __init__(self, batch: CrystalBatch, rank: int, n_ranks: int) -> None:
+        first, last = share_of_batch(batch, rank, n_ranks)
+        starts = torch.searchsorted(batch.batch, torch.tensor([first, last]).to(batch.batch))
+        self.first_site, last_site = starts.tolist()
+        self.first, self.n_own, self.n_own_sites = first, last - first, last_site - self.first_site
+        self.n_crystals, self.n_sites = batch.n_crystals, batch.n_sites
+
+    def cut(self, batch: CrystalBatch) -> CrystalBatch:
+        """Crystals of this process, of the batch or one of its views."""
+        if self.n_own:
+            return batch.crystals(self.first, self.first + self.n_own)
+        return batch.crystals(0, 1)
+
+    def gather_sites(self, sites: Tensor) -> Tensor:
+        """Sites of the whole batch."""
+        return gather_rows(sites[: self.n_own_sites], self.first_site, self.n_sites)
+
+    def gather_crystals(self, crystals: Tensor) -> Tensor:
+        """Crystals of the whole batch."""
+        return gather_rows(crystals[: self.n_own], self.first, self.n_crystals)
+
+
+def _summable(dtype: torch.dtype) -> torch.dtype:
+    """Gloo adds no bfloat16."""
+    return torch.float32 if dtype == torch.bfloat16 else dtype
+
+
+def _average(value: Tensor) -> Tensor:
+    value = value.clone()
+    dist.all_reduce(value)
+    return value / dist.get_world_size()
+
+
+def _average_gradients(parameters: Any) -> None:  # noqa: ANN401 - any iterable of parameters
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = _average(torch.cat([grad.flatten() for grad in gradients]))
+    for grad, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        grad.copy_(part.view_as(grad))
+
+
+def _check_same_crystals(dataset: CrystalDataset) -> None:
+    """Refuse crystals that are spread over the processes: each must hold all of them."""
+    graphs = dataset.graphs
+    targets = [np.nan_to_num(t.double().numpy()).sum() for t in dataset.targets.values()]
+    mine = (len(graphs), int(graphs.n_edges.sum()), float(np.sum(targets)))
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, mine)
+    for rank, other in enumerate(found):
+        if other != found[0]:
+            raise InvalidInputError(
+                f"process {rank} was given other crystals or targets ({other[0]} crystals, "
+                f"{other[1]} edges) than process 0 ({found[0][0]}, {found[0][1]}); give all "
+                "processes the same, each batch is shared out in the training"
+            )
