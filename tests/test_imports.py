@@ -50,6 +50,7 @@ ONLY_IN = {
         "evaluation",
     },
     "mapie": {"uncertainty"},
+    "accelerate": {"training"},
     # Accepted by what they can do, never imported; or replaced by torch's own operations.
     "ase": set(),
     "torch_scatter": set(),

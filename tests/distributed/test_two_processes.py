@@ -1,6 +1,7 @@
 """Two processes over gloo take the steps of one."""
 
 import importlib.util
+import itertools
 import os
 import socket
 import subprocess
@@ -94,4 +95,4 @@ def test_shares_cover_the_batch_in_order(script, n_ranks):
     bounds = script.shares(n_ranks)
     assert bounds[0][0] == 0
     assert bounds[-1][1] == 24
-    assert all(last == first for (_, last), (first, _) in zip(bounds, bounds[1:], strict=False))
+    assert all(last == first for (_, last), (first, _) in itertools.pairwise(bounds))

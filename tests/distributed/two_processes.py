@@ -20,6 +20,7 @@ TINY = {
     "backbone_params": {"width": 8, "n_layers": 1, "n_basis": 6},
     "max_epochs": 2,
     "random_state": 0,
+    "validation_fraction": 0.25,
 }
 
 
