@@ -245,7 +245,7 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             # Before early stopping, which has to be the last one.
             kwargs["callbacks"].insert(0, ("freeze", FreezeFirst(frozen, int(self.freeze_epochs))))
         kwargs |= {f"module__{name}": value for name, value in head.items()}
-        make: type[PropertyNet] = net_class(PropertyNet, self.net_params)
+        make = net_class(PropertyNet, self.net_params)
         return make(
             PropertyModel,
             module__encoder=encoder,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from dssl_sklearn.training.nets import CrystalNet, PretextNet, PropertyNet
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch.utils.data import DataLoader
+
+_Net = TypeVar("_Net", bound=CrystalNet)
 
 
 def accelerator_of(net_params: Mapping[str, Any] | None) -> Accelerator | None:
@@ -182,6 +184,10 @@ class AcceleratedNet(AccelerateMixin, CrystalNet):
         Says where to compute and with how many processes.
     """
 
+    # What skorch and its mixin set.
+    _wrapped_with_accelerator: bool
+    optimizer_: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         # With a sink of its own skorch prints the table of epochs even where nobody asked for it.
         sink = "auto" if kwargs.get("verbose", 1) else print
@@ -205,7 +211,7 @@ class AcceleratedNet(AccelerateMixin, CrystalNet):
 
     def get_iterator(self, dataset: Any, training: bool = False) -> DataLoader[Batch]:  # noqa: ANN401, FBT001, FBT002
         """Loader of whole batches, the same in every process."""
-        return super(AccelerateMixin, self).get_iterator(dataset, training)  # type: ignore[no-any-return]
+        return super(AccelerateMixin, self).get_iterator(dataset, training)
 
     def evaluation_step(self, batch: Any, training: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
         """Predict in this process."""
@@ -286,12 +292,18 @@ class AcceleratedPropertyNet(AcceleratedNet, PropertyNet):
         return share.gather_crystals(super().infer(share.cut(x), **fit_params))
 
 
-_ACCELERATED = {PretextNet: AcceleratedPretextNet, PropertyNet: AcceleratedPropertyNet}
+_ACCELERATED: dict[type[CrystalNet], Any] = {
+    PretextNet: AcceleratedPretextNet,
+    PropertyNet: AcceleratedPropertyNet,
+}
 
 
-def net_class(plain: type[CrystalNet], net_params: Mapping[str, Any] | None) -> type[Any]:
+def net_class(plain: type[_Net], net_params: Mapping[str, Any] | None) -> type[_Net]:
     """Class of net for these arguments: the plain one, or its twin that takes an accelerator."""
-    return plain if accelerator_of(net_params) is None else _ACCELERATED[plain]
+    if accelerator_of(net_params) is None:
+        return plain
+    accelerated: type[_Net] = _ACCELERATED[plain]
+    return accelerated
 
 
 class _Share:
@@ -337,8 +349,10 @@ def _average(value: Tensor) -> Tensor:
 def _average_gradients(parameters: Any) -> None:  # noqa: ANN401 - any iterable of parameters
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = _average(torch.cat([grad.flatten() for grad in gradients]))
-    for grad, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        grad.copy_(part.view_as(grad))
+    first = 0
+    for grad in gradients:
+        grad.copy_(flat[first : first + grad.numel()].view_as(grad))
+        first += grad.numel()
 
 
 def _check_same_crystals(dataset: CrystalDataset) -> None:
