@@ -59,7 +59,7 @@ def main() -> None:
 
 def cycle(X: list[Any], y: NDArray[np.float64], rng: np.random.Generator) -> None:
     """Use all estimators once, with parameters drawn at random."""
-    common = {
+    common: dict[str, Any] = {
         "max_epochs": int(rng.integers(1, 4)),
         "batch_size": int(rng.integers(4, 33)),
         "lr": float(10 ** rng.uniform(-4, -2)),
