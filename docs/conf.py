@@ -55,24 +55,30 @@ html_theme_options = {
 
 #: ``GALLERY=0`` shows the examples without running them.
 RUN_GALLERY = os.environ.get("GALLERY", "1") != "0"
-#: Examples that need a package beyond the extra ``docs``.
-NEEDS = {"mlflow": "mlflow", "optuna": "optuna", "tensorboard": "tensorboard", "wandb": "wandb"}
-#: Shown but not run. Dask's workers would import the main script, which is Sphinx here.
-SHOWN_ONLY = ["dask", *(name for name, package in NEEDS.items() if find_spec(package) is None)]
+#: Examples and the packages that they need; without these they are shown but not run.
+NEEDS = {
+    "dask": "distributed",
+    "mlflow": "mlflow",
+    "optuna": "optuna",
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+}
+SHOWN_ONLY = [name for name, package in NEEDS.items() if find_spec(package) is None]
 sphinx_gallery_conf = {
     "examples_dirs": str(HERE.parent / "examples"),
     "gallery_dirs": "gallery",
     "plot_gallery": RUN_GALLERY,
-    "filename_pattern": rf"[\\/]plot_(?!({'|'.join(SHOWN_ONLY)})\.py)",
+    "filename_pattern": rf"[\\/]plot_(?!({'|'.join(SHOWN_ONLY) or '-'})\.py)",
     "ignore_pattern": r"quickstart\.py",
     "abort_on_example_error": False,
     "download_all_examples": False,
     "min_reported_time": 10,
+    "capture_repr": ("_repr_html_",),
     "show_memory": False,
     "write_computation_times": False,
     "remove_config_comments": True,
 }
-if RUN_GALLERY:
+if RUN_GALLERY and SHOWN_ONLY:
     print(f"examples that are shown but not run: {', '.join(SHOWN_ONLY)}")
 # The agg backend has no window to show, which plt.show() says each time.
 warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive", append=True)
