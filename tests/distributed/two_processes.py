@@ -12,7 +12,7 @@ from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.datasets import load_elasticity
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.objectives.losses import barlow_loss, cosine_loss, ntxent_loss, vicreg_loss
-from dssl_sklearn.training.distributed import gather_rows, share_of_batch
+from dssl_sklearn.training.sharing import gather_rows, share_of_batch
 
 OBJECTIVES = ["mask", "contrastive", "denoise", "displacement", "descriptors"]
 LOSSES = {f.__name__: f for f in (barlow_loss, cosine_loss, ntxent_loss, vicreg_loss)}
