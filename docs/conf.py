@@ -128,8 +128,9 @@ def write_reference(folder: Path) -> None:
     intro = "Everything public, by module; the :doc:`guide </guide/index>` shows it at work."
     toc = ["", ".. toctree::", "   :maxdepth: 1", "", *(f"   {name}" for name in modules), ""]
     pages["index"] = "\n".join([title, "=" * len(title), "", intro, *toc])
-    for old in folder.glob("*.rst"):
-        if old.stem not in pages:
+    expected = set(pages).union(f"{module}.{n}" for module, names in modules.items() for n in names)
+    for old in folder.rglob("*.rst"):
+        if old.stem not in expected:
             old.unlink()
     for name, text in pages.items():
         path = folder / f"{name}.rst"
