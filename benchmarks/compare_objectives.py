@@ -65,6 +65,12 @@ CANDIDATES: dict[str, Any] = {
         Microproperty(weight=0.1, values=PRIOR),
         Contrastive(weight=1.0, loss="cosine", move=0.5, move_kind="sphere"),
     ],
+    "paper's three + denoise": [
+        MaskedAtoms(weight=0.1),
+        Microproperty(weight=0.1, values=PRIOR),
+        Contrastive(weight=1.0, loss="cosine", move=0.5, move_kind="sphere"),
+        Denoising(),
+    ],
     "descriptors": [Descriptors()],
     "displacement": [Displacement()],
     "descriptors + displacement + mask": [
