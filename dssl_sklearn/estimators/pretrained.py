@@ -48,14 +48,14 @@ def shipped_record(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     if name is None or not card_path.is_file():
         return None
     card = json.loads(card_path.read_text(encoding="utf-8"))
-    start = card.get("starts_from")
+    start, data = card.get("starts_from"), card.get("data", {})
     return {
         "weights": name,
-        "source": card["data"]["source"],
-        "n_structures": card["data"]["n_crystals"],
-        "n_learned_from": card["data"]["n_crystals"],
-        "license": card["license"],
-        "starts_from": start and shipped_record(shipped_weights()[start]),
+        "source": data.get("source"),
+        "n_structures": data.get("n_crystals"),
+        "n_learned_from": data.get("n_crystals"),
+        "license": card.get("license"),
+        "starts_from": shipped_record(shipped_weights()[start]) if start else None,
     }
 
 
