@@ -44,11 +44,11 @@ def main() -> None:
     records = read_compact(options.results)
     for path in sorted(options.out.glob("*.jsonl")):
         records += read_records(path)
-    records = latest(records)
+    known = known_methods()
+    records = latest(r for r in records if is_current(r, known))
     if not records:
         sys.exit("there are no results yet; run.py makes them")
     write_compact(options.results, records)
-    known = known_methods()
     titles = _titles(records, known)
     ours = [name for name, method in known.items() if method.ours]
     page = options.page.read_text(encoding="utf-8")
@@ -70,6 +70,11 @@ def known_methods() -> dict[str, Method]:
         **classical_methods(),
         **network_methods(PaperSettings(), Path("paper.safetensors"), _train_nothing),
     }
+
+
+def is_current(record: Record, known: Mapping[str, Method]) -> bool:
+    """Whether a result belongs to the defaults and weights of today, which the page speaks of."""
+    return record["method"] not in known or record["config"] == known[record["method"]].config
 
 
 def _train_nothing() -> None:

@@ -1,6 +1,6 @@
 """Soak: pretrain, fine-tune, predict and search in turn, and look for leaks.
 
-    python benchmarks/soak/run.py --minutes 60
+    python benchmarks/soak/soak.py --minutes 60
 
 Every cycle draws parameters at random. After each one, garbage collected, the resident memory, open
 file handles, threads and child processes of this process are noted. A straight line is fitted to
