@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,40 +20,46 @@ _CUBE = 2.0
 _Floats = NDArray[np.float64]
 
 
-def overfull(cells: Cells) -> dict[int, str]:
-    """Say which crystals have atoms on one place, as far as that shows without a search.
+@dataclass(frozen=True, eq=False)
+class Filling:
+    """How the sites of large cells are spread over cubes of space; small cells are not looked at.
 
-    Parameters
+    Attributes
     ----------
-    cells : Cells
-        Crystals to search.
-
-    Returns
-    -------
-    dict of int to str
-        Reasons by crystal: a lattice vector shorter than `MIN_DISTANCE`, or a crowd of sites.
+    volume : ndarray of shape (n_crystals,)
+        Volume of the cell in cubic angstrom, of a large one without most of its vacuum: a radius
+        that suits the mean density would hold thousands of neighbors in a cluster.
+    partners : ndarray of shape (n_crystals,)
+        Sites that a search looks at for each site and each image of the cell, roughly.
+    crowds : dict of int to tuple of int
+        Number of sites in the fullest cube and the first of them, where that is too many.
     """
-    shortest = np.linalg.norm(cells.lattice, axis=2).min(axis=1)
-    reasons = {
-        index: f"two atoms on one place: site 0 and its periodic image are {shortest[index]:.3g} "
-        f"angstrom apart (at least {MIN_DISTANCE} needed); look at the unit of the lattice"
-        for index in np.flatnonzero(shortest < MIN_DISTANCE).tolist()
-    }
-    for index in np.flatnonzero(np.diff(cells.ptr) > LARGE_CELL).tolist():
-        number, first = _occupied(cells, index)[1:]
-        fullest = int(number.argmax())
-        if number[fullest] > _CROWD:
-            reasons.setdefault(
-                index,
-                f"{number[fullest]} sites (the first is site {first[fullest]}) lie within a cube "
-                f"of {_CUBE:g} angstrom, expected at most {_CROWD}; look at the unit of the "
-                "coordinates and merge duplicated sites",
-            )
-    return reasons
+
+    volume: _Floats
+    partners: _Floats
+    crowds: dict[int, tuple[int, int]]
+
+    @classmethod
+    def of(cls, cells: Cells) -> Filling:
+        """Count the sites in the cubes."""
+        volume = cells.volume.copy()
+        n_sites = np.diff(cells.ptr)
+        # In a small cell all pairs are looked at, each once.
+        partners = (n_sites + 1) / 2
+        crowds = {}
+        for index in np.flatnonzero(n_sites > LARGE_CELL).tolist():
+            number, first = _in_cubes(cells, index)
+            # Atoms of a dense crystal are in about every other cube.
+            volume[index] = min(volume[index], 3 * _CUBE**3 * len(number))
+            partners[index] = float(np.square(number).sum() / n_sites[index])
+            fullest = int(number.argmax())
+            if number[fullest] > _CROWD:
+                crowds[index] = (int(number[fullest]), int(first[fullest]))
+        return cls(volume, partners, crowds)
 
 
-def _occupied(cells: Cells, index: int) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
-    """Number of cubes with a site, their numbers of sites and the first site of each."""
+def _in_cubes(cells: Cells, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Number of sites in each cube that has one, and the first of them."""
     frac_coords = cells.frac_coords[cells.ptr[index] : cells.ptr[index + 1]]
     positions = (frac_coords - np.floor(frac_coords)) @ cells.lattice[index]
     cubes = np.floor(positions / _CUBE).astype(np.int64)
@@ -61,28 +69,49 @@ def _occupied(cells: Cells, index: int) -> tuple[int, NDArray[np.int64], NDArray
         return_index=True,
         return_counts=True,
     )
-    return len(number), number, first
+    return number, first
 
 
-def filled_volume(cells: Cells) -> _Floats:
-    """Volume of each cell, of a large one without most of its vacuum, in cubic angstrom.
+def overfull(cells: Cells, filling: Filling) -> dict[int, str]:
+    """Say which crystals have atoms on one place, as far as that shows without a search.
 
-    A radius that suits the mean density would hold thousands of neighbors in a cluster.
+    Parameters
+    ----------
+    cells : Cells
+        Crystals to search.
+    filling : Filling
+        Of these cells.
+
+    Returns
+    -------
+    dict of int to str
+        Reasons by crystal: a lattice vector shorter than `MIN_DISTANCE`, or a crowd of sites.
     """
-    volume = cells.volume.copy()
-    for index in np.flatnonzero(np.diff(cells.ptr) > LARGE_CELL).tolist():
-        # Atoms of a dense crystal are in about every other cube.
-        volume[index] = min(volume[index], 3 * _CUBE**3 * _occupied(cells, index)[0])
-    return volume
+    shortest = np.linalg.norm(cells.lattice, axis=2).min(axis=1)
+    reasons = {
+        index: f"{number} sites (the first is site {first}) lie within a cube of {_CUBE:g} "
+        f"angstrom, expected at most {_CROWD}; look at the unit of the coordinates and merge "
+        "duplicated sites"
+        for index, (number, first) in filling.crowds.items()
+    }
+    return reasons | {
+        index: f"two atoms on one place: site 0 and its periodic image are {shortest[index]:.3g} "
+        f"angstrom apart (at least {MIN_DISTANCE} needed); look at the unit of the lattice"
+        for index in np.flatnonzero(shortest < MIN_DISTANCE).tolist()
+    }
 
 
-def unsearchable(cells: Cells, radius: _Floats, searched: NDArray[np.bool_]) -> dict[int, str]:
+def unsearchable(
+    cells: Cells, filling: Filling, radius: _Floats, searched: NDArray[np.bool_]
+) -> dict[int, str]:
     """Say which crystals have too many pairs of sites within a radius.
 
     Parameters
     ----------
     cells : Cells
         Crystals to search.
+    filling : Filling
+        Of these cells.
     radius : ndarray of shape (n_crystals,)
         Search radius in angstrom.
     searched : ndarray of shape (n_crystals,), bool
@@ -96,13 +125,11 @@ def unsearchable(cells: Cells, radius: _Floats, searched: NDArray[np.bool_]) -> 
     # Distances between the lattice planes bound the images within reach along each axis.
     spacing = 1 / np.linalg.norm(np.linalg.inv(cells.lattice), axis=1)
     n_images = (2 * radius[:, None] / spacing + 1).prod(axis=1)
-    n_sites = np.diff(cells.ptr)
-    partners = np.where(n_sites > LARGE_CELL, 1, (n_sites + 1) / 2)
-    too_many = searched & (n_images * n_sites * partners > MAX_CANDIDATES)
+    candidates = n_images * np.diff(cells.ptr) * filling.partners
     return {
         index: f"too many neighbors: some {n_images[index]:.2g} images of the cell are within "
         f"{radius[index]:.3g} angstrom, its lattice planes being down to "
         f"{spacing[index].min():.3g} angstrom apart; look at the unit of the lattice, or lower "
         "`cutoff` and `max_neighbors`"
-        for index in np.flatnonzero(too_many).tolist()
+        for index in np.flatnonzero(searched & (candidates > MAX_CANDIDATES)).tolist()
     }

@@ -12,12 +12,7 @@ from dssl_sklearn.crystals.edges import Edges, SortedEdges
 from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 from dssl_sklearn.crystals.graph_table import GraphTable
-from dssl_sklearn.crystals.limits import (
-    MIN_DISTANCE,
-    filled_volume,
-    overfull,
-    unsearchable,
-)
+from dssl_sklearn.crystals.limits import MIN_DISTANCE, Filling, overfull, unsearchable
 from dssl_sklearn.crystals.ragged import pointer
 from dssl_sklearn.crystals.search import LARGE_CELL, Cells, find_pairs
 from dssl_sklearn.crystals.table import CrystalTable
@@ -140,18 +135,19 @@ def _nearest_shells(
     cells = Cells.of(crystals)
     of_site = np.repeat(np.arange(len(crystals)), crystals.n_sites)
     reach = np.full(len(of_site), cutoff + SHELL_TOLERANCE)
-    per_site = filled_volume(cells) / crystals.n_sites
+    filling = Filling.of(cells)
+    per_site = filling.volume / crystals.n_sites
     radius = _FIRST_RADIUS * (3 * (max_neighbors + 1) * per_site / (4 * np.pi)) ** (1 / 3)
     # A gap can only be seen within the radius searched, hence more than the tolerance behind reach.
     limit = np.full(len(radius), cutoff + 3 * SHELL_TOLERANCE)
     pending = np.ones(len(of_site), dtype=bool)
     isolated = np.zeros(len(of_site), dtype=bool)
     found: list[Edges] = []
-    errors = overfull(cells)
+    errors = overfull(cells, filling)
     while True:
         radius = np.minimum(radius, limit)
         searched = np.logical_or.reduceat(pending, crystals.ptr[:-1])
-        errors |= unsearchable(cells, radius, searched)
+        errors = unsearchable(cells, filling, radius, searched) | errors
         pending &= ~np.isin(of_site, list(errors))
         if not pending.any():
             break
