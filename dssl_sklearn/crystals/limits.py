@@ -31,12 +31,15 @@ class Filling:
         that suits the mean density would hold thousands of neighbors in a cluster.
     partners : ndarray of shape (n_crystals,)
         Sites that a search looks at for each site and each image of the cell, roughly.
+    spacing : ndarray of shape (n_crystals, 3)
+        Distances between the lattice planes in angstrom, which bound the images within reach.
     crowds : dict of int to tuple of int
         Number of sites in the fullest cube and the first of them, where that is too many.
     """
 
     volume: _Floats
     partners: _Floats
+    spacing: _Floats
     crowds: dict[int, tuple[int, int]]
 
     @classmethod
@@ -55,7 +58,10 @@ class Filling:
             fullest = int(number.argmax())
             if number[fullest] > _CROWD:
                 crowds[index] = (int(number[fullest]), int(first[fullest]))
-        return cls(volume, partners, crowds)
+        a, b, c = cells.lattice.transpose(1, 0, 2)
+        areas = np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=1)
+        spacing = cells.volume[:, None] / np.sqrt(np.einsum("nij,nij->ni", areas, areas))
+        return cls(volume, partners, spacing, crowds)
 
 
 def _in_cubes(cells: Cells, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -87,7 +93,7 @@ def overfull(cells: Cells, filling: Filling) -> dict[int, str]:
     dict of int to str
         Reasons by crystal: a lattice vector shorter than `MIN_DISTANCE`, or a crowd of sites.
     """
-    shortest = np.linalg.norm(cells.lattice, axis=2).min(axis=1)
+    shortest = np.sqrt(np.einsum("nij,nij->ni", cells.lattice, cells.lattice).min(axis=1))
     reasons = {
         index: f"{number} sites (the first is site {first}) lie within a cube of {_CUBE:g} "
         f"angstrom, expected at most {_CROWD}; look at the unit of the coordinates and merge "
@@ -122,14 +128,15 @@ def unsearchable(
     dict of int to str
         Reasons by crystal.
     """
-    # Distances between the lattice planes bound the images within reach along each axis.
-    spacing = 1 / np.linalg.norm(np.linalg.inv(cells.lattice), axis=1)
-    n_images = (2 * radius[:, None] / spacing + 1).prod(axis=1)
+    n_images = (2 * radius[:, None] / filling.spacing + 1).prod(axis=1)
     candidates = n_images * np.diff(cells.ptr) * filling.partners
+    too_many = searched & (candidates > MAX_CANDIDATES)
+    if not too_many.any():
+        return {}
     return {
         index: f"too many neighbors: some {n_images[index]:.2g} images of the cell are within "
         f"{radius[index]:.3g} angstrom, its lattice planes being down to "
-        f"{spacing[index].min():.3g} angstrom apart; look at the unit of the lattice, or lower "
-        "`cutoff` and `max_neighbors`"
-        for index in np.flatnonzero(searched & (candidates > MAX_CANDIDATES)).tolist()
+        f"{filling.spacing[index].min():.3g} angstrom apart; look at the unit of the lattice, or "
+        "lower `cutoff` and `max_neighbors`"
+        for index in np.flatnonzero(too_many).tolist()
     }

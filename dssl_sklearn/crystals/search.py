@@ -14,6 +14,10 @@ from dssl_sklearn.crystals.table import CrystalTable
 LARGE_CELL = 40
 #: A cell whose volume is below this share of the product of its edges is reduced before the search.
 _SKEWED_CELL = 0.1
+#: So is one that has a vector which reaches more than so many times along another one.
+_LONG_SHIFT = 3.0
+#: A large cell is turned where the box around it is so many times larger: images fill the box.
+_TILTED_CELL = 4.0
 #: Share by which the radius is widened, so that rounding loses no neighbor on its surface.
 _MARGIN = 1e-9
 #: pymatgen bins space into cubes of the radius; an almost empty cell must not ask for more.
@@ -95,8 +99,13 @@ class Cells:
         """Reduce the cells that need it."""
         lattice, frac_coords = crystals.lattice, crystals.frac_coords
         volume = np.abs(np.linalg.det(lattice))
-        edges = np.sqrt(np.einsum("nij,nij->ni", lattice, lattice))
-        skewed = np.flatnonzero(volume < _SKEWED_CELL * edges.prod(axis=1)).tolist()
+        products = lattice @ lattice.transpose(0, 2, 1)
+        squared = np.einsum("nii->ni", products)
+        along = np.abs(products[:, [1, 2, 2], [0, 0, 1]])
+        shorter = np.minimum(squared[:, [1, 2, 2]], squared[:, [0, 0, 1]])
+        is_skewed = volume < _SKEWED_CELL * np.sqrt(squared.prod(axis=1))
+        is_skewed |= (along > _LONG_SHIFT * shorter).any(axis=1)
+        skewed = np.flatnonzero(is_skewed).tolist()
         transforms = {index: _reduction(lattice[index]) for index in skewed}
         if transforms:
             lattice, frac_coords = lattice.copy(), frac_coords.copy()
@@ -243,6 +252,9 @@ def _of_large_cell(cells: Cells, index: int, radius: float, pending: NDArray[np.
 
     first, last = cells.ptr[index], cells.ptr[index + 1]
     lattice = np.ascontiguousarray(cells.lattice[index])
+    if np.abs(lattice).sum(axis=0).prod() > _TILTED_CELL * cells.volume[index]:
+        ax, bx, by, cx, cy, cz = (float(entry[0]) for entry in _lower_triangle(lattice[None]))
+        lattice = np.array([[ax, 0, 0], [bx, by, 0], [cx, cy, cz]])
     frac_coords = cells.frac_coords[first:last]
     wrap = np.floor(frac_coords)
     positions = (frac_coords - wrap) @ lattice

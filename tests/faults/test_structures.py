@@ -2,6 +2,7 @@
 
 import contextlib
 import tracemalloc
+from itertools import product
 
 import numpy as np
 import pytest
@@ -168,3 +169,21 @@ def test_garbage_in_a_cif_file(places, tmp_path_factory):
 def test_isolated_sites_still_warn():
     with pytest.warns(IsolatedSiteWarning):
         BUILDER.graphs([cube(1e4, [[0, 0, 0]])])
+
+
+@pytest.mark.parametrize("edges", [(1.1, 1e4, 13.0), (3.0, 3.0, 1e4), (1e3, 1e3, 2.0)])
+@pytest.mark.filterwarnings("ignore::dssl_sklearn.exceptions.IsolatedSiteWarning")
+def test_turned_and_skewed_long_cells_have_the_same_edges(edges):
+    """The box around such a cell is huge, and so is the number of images that fill it."""
+    lattice, frac = np.diag(edges), grid(60, 0.24) + 0.01
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
+    skew = np.array([[1, 0, 0], [40, 1, 0], [3, -7, 1]])
+    found = []
+    for change, rotation in product((np.eye(3), skew), (np.eye(3), turn)):
+        item = crystal(change @ lattice @ rotation, frac @ np.linalg.inv(change))
+        peak, refused = memory_of(item)
+        assert not refused
+        assert peak < 50
+        found.append(np.sort(BUILDER.graphs([item])[0].distance))
+    for distances in found[1:]:
+        np.testing.assert_allclose(distances, found[0], rtol=1e-5)
