@@ -9,7 +9,7 @@ from skorch.callbacks import Callback
 from dssl_sklearn import DSSLPretrainer, StructureToGraph
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.elements import element_property
-from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
+from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.objectives import Denoising, Teacher
 
 SITE, CRYSTAL = ("electronegativity", "chemistry"), ("volume", "cell")
@@ -222,5 +222,5 @@ class TestErrors:
             pretrainer.score(bare)
 
     def test_other_settings_of_the_graphs(self, dataset, params):
-        with pytest.raises(InvalidStructureError, match=r"cutoff=8\.0 and max_neighbors=12, exp"):
+        with pytest.raises(InvalidInputError, match=r"cutoff=8\.0 and max_neighbors=12, exp"):
             DSSLPretrainer(**params, cutoff=6.0).fit(dataset)

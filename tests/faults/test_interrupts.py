@@ -37,6 +37,14 @@ class Enough(Callback):
         raise KeyboardInterrupt
 
 
+@pytest.fixture(autouse=True)
+def _heard():
+    """Jobs in the background of a shell are started with the signal of Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def data(elastic):
     return elastic[0][:16], elastic[1][:16]

@@ -7,8 +7,9 @@ from dssl_sklearn import DSSLRegressor
 
 @pytest.fixture(autouse=True)
 def _no_windows():
-    """Draw into memory, and leave no figure behind."""
+    """Draw into memory, find no figure of other tests, and leave none behind."""
     before = mpl.get_backend()
+    plt.close("all")
     plt.switch_backend("agg")
     yield
     plt.close("all")
