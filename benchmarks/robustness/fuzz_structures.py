@@ -99,7 +99,7 @@ def crystal(draw: random.Random, most: int, folder: Path) -> Any:  # noqa: ANN40
     if kind == 7:
         record = structure.as_dict()
         place = draw.choice(["lattice", "sites", "matrix", "species", "abc"])
-        value = draw.choice([None, "x", [], {}, -1, 1e400, [None] * 3, "\x00" * 100])
+        value: Any = draw.choice([None, "x", [], {}, -1, 1e400, [None] * 3, "\x00" * 100])
         if place in record:
             record[place] = value
         elif place == "matrix":
