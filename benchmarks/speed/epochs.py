@@ -6,10 +6,21 @@ import time
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from agreement import agreement
 from arithmetic import matrix_flops, sgemm_rate
 from measuring import Job, Settings, compared, interleaved, rate, ratio, spread
-from nets import GATED, PAPER, check, plain_pretraining_net, pretraining_net, regressor, step
+from nets import (
+    GATED,
+    PAPER,
+    check,
+    in_double,
+    plain_pretraining_net,
+    pretraining_net,
+    regressor,
+    step,
+)
 from plain_loops import PlainFineTuning, PlainPretraining
 from samples import labels, load_graphs, spread_sample
 
@@ -92,6 +103,7 @@ def _gated(settings: Settings) -> dict[str, Any]:
     row = compared(crystals, _interleaved(jobs, settings))
     rows["pretraining"] = {**row, "difference": difference}
 
+    difference = _fine_tuning_difference(few, settings)
     model = regressor(graphs, settings, **GATED)
     y = torch.as_tensor(labels(n_crystals, settings.seed), dtype=torch.float32)
     tuning = PlainFineTuning(model.net_, objects, y)
@@ -100,11 +112,25 @@ def _gated(settings: Settings) -> dict[str, Any]:
         "plain": tuning.epoch,
     }
     crystals = {"ours": n_epochs * n_crystals, "plain": n_crystals}
-    rows["fine_tuning"] = compared(crystals, _interleaved(jobs, settings))
+    row = compared(crystals, _interleaved(jobs, settings))
+    rows["fine_tuning"] = {**row, "difference": difference}
     predictions: dict[str, Job] = {"ours": partial(model.predict, graphs), "plain": tuning.predict}
     crystals = dict.fromkeys(predictions, n_crystals)
     rows["prediction"] = compared(crystals, interleaved(predictions, settings.repeats))
     return rows
+
+
+def _fine_tuning_difference(graphs: GraphDataset, settings: Settings) -> float:
+    """Compare loss and gradients of all crystals in double precision."""
+    net = regressor(graphs, settings, **GATED).net_
+    net.module_.double().train()
+    plain = PlainFineTuning(net, list(graphs), torch.empty(0))
+    plain.model.double()
+    batch, targets = in_double(_labeled(graphs), np.arange(len(graphs)))
+    return agreement(
+        (net.module_, lambda: net.get_loss(net.infer(batch), targets, batch, training=True)),
+        (plain.model, lambda: plain.loss(batch, targets["y"][:, 0].double())),
+    )
 
 
 def _interleaved(jobs: dict[str, Job], settings: Settings) -> dict[str, list[float]]:

@@ -14,6 +14,7 @@ from samples import labels
 from torch import nn
 
 from dssl_sklearn import DSSLPretrainer, DSSLRegressor
+from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.training.data import CrystalDataset
 
@@ -124,6 +125,16 @@ def step(net: Any, dataset: CrystalDataset, rows: NDArray[Any]) -> None:  # noqa
     net.train_step(dataset.__getitems__(rows.tolist()))
 
 
+def in_double(
+    dataset: CrystalDataset, rows: NDArray[Any]
+) -> tuple[CrystalBatch, dict[str, torch.Tensor]]:
+    """Batch in double precision, and its targets."""
+    crystals, targets = dataset.__getitems__(rows.tolist())
+    batch = crystals.to(torch.float64)
+    # The stored lengths of an edge and of the one back along it are each rounded to float32.
+    return replace(batch, edge_distance=batch.edge_vectors().norm(dim=1)), targets
+
+
 def check(ours: Any, plain: Any, dataset: CrystalDataset, rows: NDArray[Any]) -> float:  # noqa: ANN401
     """Compare two nets in double precision: loss of a training batch, and all gradients.
 
@@ -148,10 +159,7 @@ def check(ours: Any, plain: Any, dataset: CrystalDataset, rows: NDArray[Any]) ->
     AssertionError
         If the two are not equal.
     """
-    crystals, targets = dataset.__getitems__(rows.tolist())
-    batch = crystals.to(torch.float64)
-    # The stored lengths of an edge and of the one back along it are each rounded to float32.
-    batch = replace(batch, edge_distance=batch.edge_vectors().norm(dim=1))
+    batch, targets = in_double(dataset, rows)
 
     def prepared(net: Any) -> Any:  # noqa: ANN401
         module = nn.ModuleList([net.module_, net.criterion_]).double().train()

@@ -202,6 +202,22 @@ class PlainMean(nn.Module):
         return _mean(sites, batch.batch, batch.n_crystals)
 
 
+class PlainMeanMax(nn.Module):
+    """Mean and maximum over the sites of a crystal."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.plain_width = width // 2
+
+    def forward(self, sites: Tensor, batch: CrystalBatch) -> Tensor:
+        """Embed the crystals, shape (n_crystals, width)."""
+        lowest = sites.new_full((batch.n_crystals, sites.shape[1]), -torch.inf)
+        rows = batch.batch.unsqueeze(1).expand_as(sites)
+        largest = lowest.scatter_reduce(0, rows, sites, "amax")
+        return torch.cat([_mean(sites, batch.batch, batch.n_crystals), largest], dim=1)
+
+
 class PlainAttentionReadout(nn.Module):
     """Global attention, with a linear map of [x_i || composition] for each site."""
 
@@ -224,6 +240,24 @@ class PlainAttentionReadout(nn.Module):
         logits = self.logit(F.softplus(self.hidden(inner)))
         weights = _softmax(logits, batch.batch, batch.n_crystals)
         return _sum(sites * weights, batch.batch, batch.n_crystals)
+
+
+class PlainHeads(nn.Module):
+    """Heads with one hidden layer, every second of which reads the first entries alone."""
+
+    visible: Tensor
+
+    def __init__(self, ours: Any) -> None:  # noqa: ANN401 - reads the sizes of the package's module
+        super().__init__()
+        self.weights = nn.ParameterList(torch.zeros_like(weight) for weight in ours.weights)
+        self.biases = nn.ParameterList(torch.zeros_like(bias) for bias in ours.biases)
+        self.register_buffer("visible", ours.visible.clone(), persistent=False)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Predict with every head, shape (n_crystals, n_members, n_outputs)."""
+        # Products of stacked matrices, faster than a loop over the heads.
+        hidden = torch.baddbmm(self.biases[0], embeddings * self.visible, self.weights[0])
+        return torch.baddbmm(self.biases[1], F.silu(hidden), self.weights[1]).transpose(0, 1)
 
 
 class PlainDenoising(nn.Module):
@@ -254,7 +288,9 @@ _PLAIN: dict[str, Callable[[Any], nn.Module]] = {
     "GatedBackbone": PlainGated,
     "DeeperGATGNN": PlainDeeperGATGNN,
     "MeanReadout": lambda ours: PlainMean(ours.width),
+    "MeanMaxReadout": lambda ours: PlainMeanMax(ours.width),
     "AttentionReadout": lambda ours: PlainAttentionReadout(ours.width),
+    "EnsembleHead": PlainHeads,
     "DenoisingHead": PlainDenoising,
 }
 

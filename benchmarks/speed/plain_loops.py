@@ -14,7 +14,6 @@ from torch import Tensor
 
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.graph import CrystalGraph
-from dssl_sklearn.models import MLPHead
 
 
 class PlainPretraining:
@@ -59,7 +58,7 @@ class PlainPretraining:
 
 
 class PlainFineTuning:
-    """Regression with absolute errors and AdamW, on embeddings of unit spread.
+    """Regression with absolute errors of every head and AdamW, on embeddings of unit spread.
 
     Parameters
     ----------
@@ -73,11 +72,10 @@ class PlainFineTuning:
 
     def __init__(self, net: Any, graphs: Sequence[CrystalGraph], y: Tensor) -> None:  # noqa: ANN401
         model = net.module_
-        encoder = plain_encoder(model.encoder)
         self.mean, self.scale = model.mean, model.scale
-        head = MLPHead(encoder.crystal_width, 1, hidden=model.head.layers[0].out_features)
-        head.load_state_dict(model.head.state_dict())
-        self.model = torch.nn.ModuleDict({"encoder": encoder, "head": head})
+        self.model = torch.nn.ModuleDict(
+            {"encoder": plain_encoder(model.encoder), "head": plain_module(model.head)}
+        )
         self.graphs, self.y, self.batch_size = graphs, y, net.batch_size
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=net.lr)
 
@@ -85,20 +83,30 @@ class PlainFineTuning:
         """Train on every crystal once."""
         self.model.train()
         for rows in torch.split(torch.randperm(len(self.graphs)), self.batch_size):
+            batch = plain_batch([self.graphs[i] for i in rows.tolist()])
             self.optimizer.zero_grad()
-            loss = F.l1_loss(self._predict(rows), self.y[rows])
-            loss.backward()  # type: ignore[no-untyped-call]
+            self.loss(batch, self.y[rows]).backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
+
+    def loss(self, batch: CrystalBatch, y: Tensor) -> Tensor:
+        """Mean loss of all heads."""
+        prediction = self._outputs(batch)
+        return F.l1_loss(prediction, y[:, None, None].expand_as(prediction))
 
     def predict(self) -> Tensor:
         """Predict for every crystal."""
         self.model.eval()
         with torch.no_grad():
             batches = torch.split(torch.arange(len(self.graphs)), self.batch_size)
-            return torch.cat([self._predict(rows) for rows in batches])
+            return torch.cat(
+                [
+                    self._outputs(plain_batch([self.graphs[i] for i in rows.tolist()])).mean(1)
+                    for rows in batches
+                ]
+            )
 
-    def _predict(self, rows: Tensor) -> Tensor:
-        batch = plain_batch([self.graphs[i] for i in rows.tolist()])
+    def _outputs(self, batch: CrystalBatch) -> Tensor:
+        """Outputs of every head, shape (n_crystals, n_members, 1)."""
         embeddings = (self.model["encoder"](batch)[1] - self.mean) / self.scale
         output: Tensor = self.model["head"](embeddings)
-        return output.squeeze(1)
+        return output
