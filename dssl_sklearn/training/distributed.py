@@ -9,7 +9,7 @@ several processes takes the steps of a run in one.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -117,6 +117,8 @@ class AcceleratedNet(AccelerateMixin, CrystalNet):
     # What skorch and its mixin set.
     _wrapped_with_accelerator: bool
     optimizer_: Any
+    #: Batches of this epoch that have not been trained on yet.
+    _n_left: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         # With a sink of its own skorch prints the table of epochs even where nobody asked for it.
@@ -166,6 +168,33 @@ class AcceleratedNet(AccelerateMixin, CrystalNet):
             for module in (self.module_, self.criterion_):
                 for tensor in itertools.chain(module.parameters(), module.buffers()):
                     dist.broadcast(tensor.data, src=0)
+
+    # ---- accumulated gradients ---------------------------------------------------------------
+
+    def run_single_epoch(
+        self,
+        iterator: DataLoader[Batch],
+        training: bool,  # noqa: FBT001 - skorch's signature
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Begin to count batches anew, so that a training can go on from the end of any epoch."""
+        if training:
+            self.accelerator.step = 0
+            self._n_left = len(iterator)
+        super().run_single_epoch(iterator, training, *args, **kwargs)
+
+    def _step_optimizer(self, step_fn: Callable[[], Any]) -> None:
+        self._n_left -= 1
+        if self._n_left == 0:
+            self.accelerator.sync_gradients = True
+        super()._step_optimizer(step_fn)
+        # Does nothing while gradients are accumulated.
+        self.optimizer_.zero_grad()
+
+    def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:  # noqa: FBT001
+        # skorch calls this before each batch, which would drop the gradients of the batches before.
+        pass
 
     # ---- several processes -------------------------------------------------------------------
 

@@ -36,8 +36,11 @@ class FiniteLoss(Callback):
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         """Raise if a gradient is not finite."""
-        if getattr(getattr(net, "accelerator", None), "scaler", None) is not None:
-            # Mixed precision with a scaler meets infinite gradients now and then, and skips them.
+        accelerator = getattr(net, "accelerator", None)
+        if accelerator is not None and (accelerator.scaler or not accelerator.sync_gradients):
+            # A scaler meets infinite gradients now and then, and skips their step by itself.
+            # Gradients that are still accumulated are a process's own: if one process stopped for
+            # them, the others would wait for it forever.
             return
         gradients = {name: p.grad for name, p in named_parameters if p.grad is not None}
         wrong = _not_finite(gradients)
@@ -82,6 +85,9 @@ class FiniteLoss(Callback):
         """
         if self.good_ is None:
             return False
+        if hasattr(net, "_unwrap_accelerator"):
+            # A training that ends well does this itself. The net is to predict in its own process.
+            net._unwrap_accelerator()  # noqa: SLF001 - skorch has no public way
         net.module_.load_state_dict(self.good_[0])
         net.criterion_.load_state_dict(self.good_[1])
         # The failed epoch has no number yet, which skorch gives at its end.

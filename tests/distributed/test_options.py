@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from skorch.callbacks import Callback
 
 from dssl_sklearn import DSSLPretrainer, DSSLRegressor
-from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.exceptions import InvalidInputError, TrainingError
 
 
 @pytest.fixture
@@ -92,15 +93,70 @@ def test_a_compiled_network_gives_the_same(tiny, crystals, plain, tmp_path):
 
 
 def test_gradients_are_accumulated(tiny, crystals, accelerator):
-    """Half as many steps of the optimizer as batches."""
+    """A step for every two batches, and one for the batch that is left at the end of an epoch."""
     pretrainer = DSSLPretrainer(
-        **{**tiny, "batch_size": 4},
+        **{**tiny, "batch_size": 6},
         validation_fraction=0.0,
         net_params={"accelerator": accelerator(gradient_accumulation_steps=2)},
     ).fit(crystals[0])
     state = pretrainer.net_.optimizer_.state_dict()["state"]
-    assert pretrainer.history_[:, "train_batch_count"] == [4, 4]
+    assert pretrainer.history_[:, "train_batch_count"] == [3, 3]
     assert {int(of_weight["step"]) for of_weight in state.values()} == {4}
+
+
+def test_two_accumulated_batches_are_one_twice_as_large(tiny, crystals, accelerator):
+    # Batches are cut by edges: of one crystal all have equally many.
+    X, y = crystals[0][:1] * 8, np.exp(np.arange(8.0))
+    params = {**tiny, "schedule": "constant"}
+    whole = DSSLRegressor(**params).fit(X, y)
+    net_params = {"accelerator": accelerator(gradient_accumulation_steps=2)}
+    halves = DSSLRegressor(**{**params, "batch_size": 4}, net_params=net_params).fit(X, y)
+    assert [len(m.history_[-1, "batches"]) for m in (whole, halves)] == [1, 2]
+    for one, other in zip(*(m.net_.module_.parameters() for m in (whole, halves)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+class Infinite(Callback):
+    """Makes the gradient infinite in one batch of the second epoch."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def on_batch_begin(self, net, training=False, **kwargs):  # noqa: FBT002 - of skorch
+        if training and len(net.history) == 2 and len(net.history[-1, "batches"]) == self.batch:
+            handle = next(net.module_.head.parameters()).register_hook(self.spoil)
+            self.handle = handle
+
+    def spoil(self, grad):
+        self.handle.remove()
+        return grad * torch.inf
+
+
+def test_infinite_gradients_are_left_to_a_scaler(tiny, crystals, accelerator):
+    """It skips their step, where the training would stop without it."""
+    scaled = accelerator()
+    scaled.scaler = torch.amp.GradScaler("cpu")
+    model = DSSLRegressor(
+        **tiny, net_params={"accelerator": scaled}, callbacks=[Infinite(batch=1)]
+    ).fit(*crystals)
+    state = model.net_.optimizer_.state_dict()["state"]
+    n_batches = sum(model.history_[:, "train_batch_count"])
+    assert {int(of_weight["step"]) for of_weight in state.values()} == {n_batches - 1}
+    assert np.isfinite(model.predict(crystals[0])).all()
+
+
+def test_gradients_are_looked_at_when_they_are_complete(tiny, crystals, accelerator):
+    """Two processes stop together: a part of a gradient is that of one process."""
+    model = DSSLRegressor(
+        **{**tiny, "batch_size": 4},
+        net_params={"accelerator": accelerator(gradient_accumulation_steps=2)},
+        callbacks=[Infinite(batch=1)],
+    )
+    with pytest.raises(TrainingError, match="epoch 2, batch 2: the gradient of") as caught:
+        model.fit(*crystals)
+    net = caught.value.estimator.net_
+    assert isinstance(net.optimizer_, torch.optim.Optimizer)
+    assert not net._wrapped_with_accelerator
 
 
 def test_copies_share_the_accelerator(tiny, crystals, accelerator):
