@@ -56,9 +56,10 @@ def two(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one(script):
+def one(script, tmp_path_factory):
     """Results of one process that knows nothing of accelerate."""
-    return script.trained(None) | script.contrastive(0, 1)
+    from_disk = script.trained_from_disk(None, tmp_path_factory.mktemp("one") / "store")
+    return script.trained(None) | from_disk | script.contrastive(0, 1)
 
 
 def test_two_processes_take_the_steps_of_one(one, two):

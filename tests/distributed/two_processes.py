@@ -7,8 +7,9 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
-from dssl_sklearn import DSSLPretrainer, DSSLRegressor
+from dssl_sklearn import DSSLClassifier, DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.crystals.builder import GraphBuilder
+from dssl_sklearn.crystals.store import GraphStore
 from dssl_sklearn.datasets import load_elasticity
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.objectives.losses import barlow_loss, cosine_loss, ntxent_loss, vicreg_loss
@@ -54,6 +55,27 @@ def trained(accelerator):
     for name, estimator in zip("abc", [*pretrainers, regressor], strict=True):
         epochs = [{k: v for k, v in e.items() if isinstance(v, float)} for e in estimator.history_]
         found |= {f"{name}_{k}": [e[k] for e in epochs] for k in epochs[0] if k != "dur"}
+        weights = estimator.net_.get_all_learnable_params()
+        found |= {f"{name}_weight_{k}": w.detach().numpy() for k, w in weights}
+    return found
+
+
+def trained_from_disk(accelerator, folder):
+    """Losses, weights and probabilities of a classifier, everything read from a graph store."""
+    net = {} if accelerator is None else {"accelerator": accelerator}
+    X, y = crystals()
+    if accelerator is None or accelerator.is_main_process:
+        GraphStore.build(folder, X)
+    if accelerator is not None:
+        accelerator.wait_for_everyone()
+    store = GraphStore(folder)
+    pretrainer = DSSLPretrainer(**TINY, batch_size=8, net_params=net).fit(store)
+    labels = np.digitize(y, np.quantile(y, [0.3, 0.6]))
+    classifier = DSSLClassifier(**TINY, batch_size=8, pretrained=pretrainer, net_params=net)
+    classifier.fit(store, labels)
+    found = {"probability": classifier.predict_proba(store)}
+    for name, estimator in (("d", pretrainer), ("e", classifier)):
+        found[f"{name}_losses"] = estimator.history_[:, "train_loss"]
         weights = estimator.net_.get_all_learnable_params()
         found |= {f"{name}_weight_{k}": w.detach().numpy() for k, w in weights}
     return found
@@ -118,6 +140,7 @@ if __name__ == "__main__":
     the_accelerator = Accelerator(cpu=True)
     the_rank = the_accelerator.process_index
     result = trained(the_accelerator) | in_full(contrastive(the_rank, 2))
+    result |= trained_from_disk(the_accelerator, f"{sys.argv[1]}/store")
     result["refused"] = refusals(the_accelerator)
     result["drawn"] = agreed_without_a_seed(the_accelerator)
     np.savez(f"{sys.argv[1]}/{the_rank}.npz", **result)
