@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import TypeGuard
 
 import numpy as np
@@ -44,6 +46,15 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
         raise InvalidInputError(
             f"{name} must be {listed(choices)}, got {value!r}{did_you_mean(value, choices)}"
         )
+
+
+def check_path(name: str, value: object) -> Path:
+    """Return `value` as a path, or raise ``InvalidInputError`` if no file can have that name."""
+    if not isinstance(value, str | os.PathLike):
+        raise InvalidInputError(f"{name} must be a str or a path, got {value!r}")
+    if "\0" in str(value):
+        raise InvalidInputError(f"{name} must be without null bytes, got {str(value)!r}")
+    return Path(value)
 
 
 def listed(names: Collection[str]) -> str:

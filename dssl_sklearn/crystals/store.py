@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dssl_sklearn._checks import check_path
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.store_build import build_store
 from dssl_sklearn.crystals.store_files import (
@@ -61,6 +62,8 @@ class GraphStore(GraphDataset):
     ------
     DatasetError
         If the folder is no store, unfinished, damaged, or of a newer format.
+    InvalidInputError
+        If `path` is no path.
 
     Examples
     --------
@@ -78,7 +81,7 @@ class GraphStore(GraphDataset):
     n_structures: int
 
     def __init__(self, path: str | os.PathLike[str], *, verify: bool = True) -> None:
-        folder = Path(path).expanduser().absolute()
+        folder = check_path("path", path).expanduser().absolute()
         header = _Header.read(folder)
         arrays: dict[str, Any] = header.arrays(folder)
         if verify:
@@ -158,7 +161,7 @@ class GraphStore(GraphDataset):
         DatasetError
             If the folder cannot be written to, or holds a damaged store.
         """
-        folder = Path(path).expanduser().absolute()
+        folder = check_path("path", path).expanduser().absolute()
         build_store(
             folder,
             X,

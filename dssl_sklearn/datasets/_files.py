@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from dssl_sklearn._atomic import atomic_path
 from dssl_sklearn.exceptions import DatasetError
 
 # What zipfile, gzip, zlib, json and numpy raise on files that are cut short, altered or something
@@ -119,15 +118,5 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
         Writes the content into the binary file it is given.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        # mkstemp makes private files; a data file gets what the user's umask grants.
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_path(path) as part, part.open("wb") as file:
+        write(file)

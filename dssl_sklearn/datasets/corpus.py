@@ -9,16 +9,16 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import cache, partial
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dssl_sklearn._checks import check_path
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.datasets._files import explain_failure, read_npz, write_atomically
-from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.exceptions import DatasetError, InvalidInputError
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
@@ -209,9 +209,20 @@ class Corpus(Sequence[Crystal]):
         ----------
         path : str or path-like
             The file, conventionally ending in ``.npz``; an existing one is replaced.
+
+        Raises
+        ------
+        InvalidInputError
+            If `path` is no path.
+        DatasetError
+            If the file cannot be written.
         """
+        file = check_path("path", path)
         arrays: dict[str, Any] = {name: getattr(self, own) for own, name in _FILE_NAMES.items()}
-        write_atomically(Path(path), partial(np.savez_compressed, **arrays))
+        try:
+            write_atomically(file, partial(np.savez_compressed, **arrays))
+        except OSError as error:
+            raise DatasetError(f"cannot write {os.fspath(path)!r}: {error}") from error
 
     def _crystal(self, index: int) -> Crystal:
         if not -len(self) <= index < len(self):
@@ -262,8 +273,10 @@ def load_corpus(path: str | os.PathLike[str]) -> Corpus:
     DatasetError
         If the file is missing, cut short or damaged, lacks an array, or has arrays that do not fit
         each other.
+    InvalidInputError
+        If `path` is no path.
     """
-    file = Path(path).expanduser()
+    file = check_path("path", path).expanduser()
     arrays = read_npz(file, _FILE_NAMES.values(), _CURE)
     with explain_failure(file, _CURE):
         return Corpus(**{own: arrays[name] for own, name in _FILE_NAMES.items()})

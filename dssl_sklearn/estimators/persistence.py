@@ -12,9 +12,11 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
 
+from dssl_sklearn._checks import check_path
 from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.card import run_card, versions, write_card
 from dssl_sklearn.estimators.citations import BIBTEX, citation_keys
+from dssl_sklearn.estimators.older_files import with_members
 from dssl_sklearn.estimators.pretrained import shipped_record
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES
 from dssl_sklearn.estimators.untrusted import check_description, check_shapes, check_targets
@@ -81,8 +83,11 @@ class Persistent:
             If the estimator is not fitted.
         WeightsError
             If the file cannot be written or a part cannot be described in it.
+        InvalidInputError
+            If `path` is no path.
         """
         check_is_fitted(self, "net_")
+        check_path("path", path)
         self._write(path)
         estimator = cast("CrystalEstimator", self)
         write_card(path, run_card(estimator, Path(path).stem, _describe(estimator)))
@@ -132,7 +137,10 @@ class Persistent:
         ------
         WeightsError
             If the file is missing, damaged, or not of this kind.
+        InvalidInputError
+            If `path` is no path.
         """
+        check_path("path", path)
         return cls._read(path)
 
     @abstractmethod
@@ -207,7 +215,7 @@ def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Pred
         head = config["head"]
         check_targets(config["targets"], head["n_outputs"])
         if "n_members" not in head:
-            tensors = _single_head(tensors)
+            tensors = with_members(tensors)
         check_shapes(lambda: PropertyModel(architecture.build(), **head), tensors, "model.")
         for name in predictor._target_state:
             value = config["targets"][name]
@@ -218,17 +226,6 @@ def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Pred
         load_state(net.module_, tensors, "model.", source)
         net.history = History(config["history"])
     return predictor._set_fitted(net, architecture, config["head"], config.get("data"))
-
-
-def _single_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a predictor written before heads came in several, as those of one member."""
-    old = "model.head.layers."
-    found = {name: tensor for name, tensor in tensors.items() if not name.startswith(old)}
-    steps = sorted({int(name.removeprefix(old).split(".")[0]) for name in tensors.keys() - found})
-    for layer, step in enumerate(steps):
-        found[f"model.head.weights.{layer}"] = tensors[f"{old}{step}.weight"].T[None].contiguous()
-        found[f"model.head.biases.{layer}"] = tensors[f"{old}{step}.bias"][None, None]
-    return found
 
 
 def _describe(estimator: CrystalEstimator) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from dssl_sklearn.exceptions import InvalidInputError
 
+#: Largest size of a target; squares of it, and results in single precision, stay finite.
+_LARGEST = 1e38
+
 
 def check_length(y: Any, n_structures: int, name: str = "y") -> None:  # noqa: ANN401
     """Make sure that there is one entry for each structure.
@@ -50,7 +53,7 @@ def regression_targets(y: Any) -> NDArray[np.float64]:  # noqa: ANN401
     Raises
     ------
     InvalidInputError
-        If entries are no numbers or infinite, the shape is wrong, or nothing is known.
+        If entries are no numbers, infinite or too large, the shape is wrong, or nothing is known.
     """
     try:
         is_column = np.ndim(y) == 1
@@ -62,6 +65,12 @@ def regression_targets(y: Any) -> NDArray[np.float64]:  # noqa: ANN401
     if np.isinf(values).any():
         row = int(np.flatnonzero(np.isinf(values).any(axis=1))[0])
         raise InvalidInputError(f"y is infinite at position {row}; remove it or mark it as NaN.")
+    too_large = np.flatnonzero((np.abs(values) > _LARGEST).any(axis=1))
+    if len(too_large):
+        raise InvalidInputError(
+            f"y is {np.nanmax(np.abs(values[too_large[0]])):.3g} in size at position "
+            f"{too_large[0]}, of more than {_LARGEST:g}; give it in another unit, or its logarithm."
+        )
     empty = np.flatnonzero(np.isnan(values).all(axis=0))
     if len(empty):
         raise InvalidInputError(
@@ -136,9 +145,8 @@ def class_targets(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:  # noqa: AN
     Raises
     ------
     InvalidInputError
-        If `y` is not one column, mixes strings and numbers, or has fewer than two classes.
-    ValueError
-        If the labels are continuous numbers.
+        If `y` is not one column, mixes strings and numbers, holds continuous numbers, or has fewer
+        than two classes.
     """
     series = pd.Series(np.asarray(y, dtype=object).reshape(len(y), -1)[:, 0])
     if np.ndim(y) > 2 or (np.ndim(y) == 2 and np.shape(y)[1] != 1):
@@ -149,7 +157,7 @@ def class_targets(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:  # noqa: AN
         raise InvalidInputError("y mixes strings and numbers; make all class labels of one type.")
     labels = np.array(series[known].tolist())
     if len(labels):
-        check_classification_targets(labels)
+        _check_classes(labels)
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise InvalidInputError(
@@ -158,6 +166,15 @@ def class_targets(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:  # noqa: AN
     index = np.full(len(series), -1, dtype=np.int64)
     index[known] = codes
     return classes, index
+
+
+def _check_classes(labels: NDArray[Any]) -> None:
+    try:
+        check_classification_targets(labels)
+    except ValueError as error:
+        raise InvalidInputError(
+            f"y does not hold classes: {error} For numbers use DSSLRegressor."
+        ) from error
 
 
 def check_sample_weight(sample_weight: Any, n_structures: int) -> NDArray[np.float64]:  # noqa: ANN401

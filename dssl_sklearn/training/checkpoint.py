@@ -18,6 +18,7 @@ from skorch.callbacks import Callback
 from skorch.history import History
 from torch import Tensor
 
+from dssl_sklearn._checks import check_path
 from dssl_sklearn.exceptions import InvalidInputError, WeightsError
 from dssl_sklearn.training.callbacks import StopEarly
 from dssl_sklearn.training.data import CrystalDataset
@@ -146,9 +147,11 @@ class Checkpoint(Callback):
         ------
         WeightsError
             If the folder cannot be made or written to.
+        InvalidInputError
+            If no folder can have that name.
         """
         try:
-            Path(self.folder).mkdir(parents=True, exist_ok=True)
+            check_path("checkpoint_dir", self.folder).mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.path)
             probe_folder(self.path)
         except OSError as error:

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from dssl_sklearn._atomic import regular_target
 from dssl_sklearn.exceptions import WeightsError
 
 #: Raised when the layout of files changes; older ones stay readable.
@@ -54,7 +55,6 @@ def write_weights(
     WeightsError
         If the file cannot be written, or the description is not JSON.
     """
-    target = Path(path)
     try:
         text = json.dumps(plain({**config, "format_version": FORMAT_VERSION}), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -65,6 +65,7 @@ def write_weights(
     if len(data) > MAX_BYTES or len(text) > MAX_HEADER_BYTES // 2:
         raise WeightsError(f"cannot write {os.fspath(path)!r}: too large to be read back")
     try:
+        target = regular_target(path)
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=_temporary_prefix(target))
         try:
             with os.fdopen(handle, "wb") as file:

@@ -103,6 +103,7 @@ def test_targets_are_a_copy():
         (np.zeros((2, 2, 2)), "y must hold numbers.*2-d"),
         ([1, np.inf, -np.inf], "y is infinite at position 1"),
         ([[1, 2], [3, np.inf]], "y is infinite at position 1"),
+        ([1, -1e300, 2], "y is 1e[+]300 in size at position 1, of more than 1e[+]38"),
         ([NAN, None], "y has no known entry; at least one labeled"),
         ([[1, NAN], [2, NAN]], "y has no known entry in column 1"),
     ],
@@ -160,7 +161,7 @@ def test_bad_classes(y, message):
 
 
 def test_continuous_numbers_are_no_classes():
-    with pytest.raises(ValueError, match="continuous"):
+    with pytest.raises(InvalidInputError, match=r"y does not hold classes: .*continuous"):
         class_targets([0.1, 0.2, 0.3])
 
 

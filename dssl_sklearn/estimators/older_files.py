@@ -1,0 +1,30 @@
+"""What files of earlier versions look like in today's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+
+def with_members(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a predictor written before heads came in several, as those of one member.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        Content of the file.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Weights of shape (1, n_in, n_out) and biases of shape (1, 1, n_out) in place of the layers
+        of one head.
+    """
+    old = "model.head.layers."
+    found = {name: tensor for name, tensor in tensors.items() if not name.startswith(old)}
+    steps = sorted({int(name.removeprefix(old).split(".")[0]) for name in tensors.keys() - found})
+    for layer, step in enumerate(steps):
+        found[f"model.head.weights.{layer}"] = tensors[f"{old}{step}.weight"].T[None].contiguous()
+        found[f"model.head.biases.{layer}"] = tensors[f"{old}{step}.bias"][None, None]
+    return found
