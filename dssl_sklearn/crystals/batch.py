@@ -115,4 +115,5 @@ class CrystalBatch:
         offset = torch.bmm(self.edge_shift.unsqueeze(1), self.lattice[self.batch[target]]).squeeze(
             1
         )
-        return self.positions[source] + offset - self.positions[target]
+        # In this order the edge back has exactly the opposite vector, hence the same length.
+        return self.positions[source] - self.positions[target] + offset

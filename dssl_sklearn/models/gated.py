@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +15,58 @@ from dssl_sklearn.models.backbone import Backbone
 from dssl_sklearn.models.gated_sum import gated_sum
 from dssl_sklearn.models.layers import DistanceExpansion, SiteEncoder, SiteFeatures
 from dssl_sklearn.models.segments import segment_count, segment_sum
+
+
+@dataclass(frozen=True, eq=False)
+class GatedEdges:
+    """Edges of a batch by what they share.
+
+    Attributes
+    ----------
+    index : Tensor of shape (2, n_edges), int64
+        Sources and targets.
+    distance : Tensor of shape (n_levels,)
+        Different distances in angstrom: in a crystal of the shipped elastic set 165 edges have 10.
+    level : Tensor of shape (n_edges,), int64
+        Which of them each edge has.
+    count : Tensor of shape (n_sites, 1)
+        Numbers of neighbors, at least 1.
+    """
+
+    index: Tensor
+    distance: Tensor
+    level: Tensor
+    count: Tensor
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Rows of each edge where targets, sources and levels are stacked, shape (n_edges, 3)."""
+        source, target = self.index
+        n_sites = len(self.count)
+        return torch.stack([target, n_sites + source, 2 * n_sites + self.level], dim=1)
+
+
+def gated_edges(batch: CrystalBatch) -> GatedEdges:
+    """Find what the edges of a batch share.
+
+    Parameters
+    ----------
+    batch : CrystalBatch
+        Crystal graphs. Where the distances need a gradient, and on a GPU, where their number would
+        have to be waited for, every edge has a distance of its own.
+
+    Returns
+    -------
+    GatedEdges
+        The edges.
+    """
+    distance = batch.edge_distance
+    if distance.requires_grad or distance.is_cuda:
+        level = torch.arange(len(distance), device=distance.device)
+    else:
+        distance, level = torch.unique(distance, return_inverse=True)
+    count = segment_count(batch.edge_index[1], batch.n_sites)
+    return GatedEdges(batch.edge_index, distance, level, count)
 
 
 class GatedConvolution(nn.Module):
@@ -47,36 +102,35 @@ class GatedConvolution(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.update = nn.Linear(width, width)
 
-    def forward(self, sites: Tensor, expanded: Tensor, edge_index: Tensor, count: Tensor) -> Tensor:
+    def forward(self, sites: Tensor, expanded: Tensor, edges: GatedEdges) -> Tensor:
         """Update the site embeddings.
 
         Parameters
         ----------
         sites : Tensor of shape (n_sites, width)
             Embeddings.
-        expanded : Tensor of shape (n_edges, n_basis)
-            Expanded distances.
-        edge_index : Tensor of shape (2, n_edges), int64
-            Sources and targets.
-        count : Tensor of shape (n_sites, 1)
-            Numbers of neighbors, at least 1.
+        expanded : Tensor of shape (n_levels, n_basis)
+            Expanded distances of `edges`.
+        edges : GatedEdges
+            The edges.
 
         Returns
         -------
         Tensor of shape (n_sites, width)
             New embeddings.
         """
-        # The linear map of [x_i, x_j, g] is split, so that its site parts are computed once a site.
-        of_target, of_source = self.from_target(sites), self.from_source(sites)
+        # The linear map of [x_i, x_j, g] is split: its parts are computed once a site and once a
+        # distance.
+        parts = self.from_target(sites), self.from_source(sites), self.from_edge(expanded)
         # Blocks only add calls on a GPU; under autocast the products choose their precision.
         if sites.is_cuda or torch.is_autocast_enabled(sites.device.type):
-            source, target = edge_index
-            mixed = self.from_edge(expanded) + of_target.index_select(0, target)
-            mixed = mixed + of_source.index_select(0, source)
+            source, target = edges.index
+            mixed = parts[2].index_select(0, edges.level) + parts[0].index_select(0, target)
+            mixed = mixed + parts[1].index_select(0, source)
             message = segment_sum(F.glu(mixed, dim=1), target, len(sites))
         else:
-            message = gated_sum(of_target, of_source, expanded, self.from_edge.weight, edge_index)
-        message = message / count
+            message = gated_sum(torch.cat(parts), edges.rows, edges.index[1], len(sites))
+        message = message / edges.count
         update: Tensor = self.update(F.silu(self.norm(message)))
         return sites + update
 
@@ -127,8 +181,8 @@ class GatedBackbone(Backbone):
     def forward(self, batch: CrystalBatch) -> Tensor:
         """Embed the sites, shape (n_sites, width)."""
         sites: Tensor = self.sites(batch.numbers)
-        expanded = self.distances(batch.edge_distance)
-        count = segment_count(batch.edge_index[1], batch.n_sites)
+        edges = gated_edges(batch)
+        expanded = self.distances(edges.distance)
         for layer in self.layers:
-            sites = layer(sites, expanded, batch.edge_index, count)
+            sites = layer(sites, expanded, edges)
         return sites
