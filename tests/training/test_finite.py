@@ -1,5 +1,6 @@
 """Training stops when numbers are no longer finite, says which, and keeps the last good weights."""
 
+import math
 import pickle
 
 import numpy as np
@@ -9,6 +10,7 @@ from skorch.callbacks import Callback
 
 from dssl_sklearn import DSSLClassifier, DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.exceptions import TrainingError
+from dssl_sklearn.training.finite import _not_finite
 from dssl_sklearn.training.weights import read_weights
 
 
@@ -115,3 +117,12 @@ def test_a_rate_that_is_far_too_high(tiny, data):
     params = {**tiny, "lr": 1e30, "max_epochs": 4, "schedule": "constant"}
     with pytest.raises(TrainingError, match="lower `lr`"):
         DSSLRegressor(**params).fit(*data)
+
+
+def test_large_gradients_are_finite():
+    # Their sum is not, at which the check has a second look.
+    large, wrong = torch.full((4,), 3e38), torch.tensor([1.0, math.inf, -math.inf])
+    assert not large.sum().isfinite()
+    assert _not_finite({"large": large, "small": torch.ones(2)}) == []
+    assert _not_finite({"large": large, "wrong": wrong, "small": torch.ones(2)}) == ["wrong"]
+    assert _not_finite({}) == []
