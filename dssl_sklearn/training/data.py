@@ -16,6 +16,9 @@ from dssl_sklearn.crystals.dataset import GraphDataset
 
 Batch = tuple[CrystalBatch, dict[str, Tensor]]
 
+#: Edges of a batch in predictions, some 120 crystals; a hundred megabytes at most.
+_PREDICTION_EDGES = 20_000
+
 
 class CrystalDataset(Dataset[Batch]):
     """Graphs with what belongs to each crystal; whole batches are cut at once.
@@ -53,6 +56,28 @@ def edge_counts(dataset: Dataset[Batch]) -> NDArray[np.int64]:
     if not isinstance(dataset, CrystalDataset):
         raise TypeError(f"expected a CrystalDataset, got {type(dataset).__name__}")
     return dataset.graphs.n_edges
+
+
+def prediction_batch_size(n_edges: NDArray[np.int64], batch_size: int) -> int:
+    """Crystals of a batch where nothing is kept for a backward pass: small ones many at a time.
+
+    Below some thousand edges, the calls of a batch cost more than their work.
+
+    Parameters
+    ----------
+    n_edges : ndarray of shape (n_crystals,)
+        Edges of each crystal.
+    batch_size : int
+        Mean number of crystals in a batch of training.
+
+    Returns
+    -------
+    int
+        Mean number of crystals, at least `batch_size`.
+    """
+    # As if with an edge more, for crystals that have none.
+    mean = 1 + np.sum(n_edges) / max(len(n_edges), 1)
+    return max(batch_size, int(_PREDICTION_EDGES / mean))
 
 
 class EdgeBudgetSampler(Sampler[list[int]]):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.models.encoder import CrystalEncoder
-from dssl_sklearn.training.data import EdgeBudgetSampler
+from dssl_sklearn.training.data import EdgeBudgetSampler, prediction_batch_size
 
 
 def encode(
@@ -25,7 +25,7 @@ def encode(
     graphs : GraphDataset
         Crystals.
     batch_size : int
-        Mean number of crystals in a batch.
+        Mean number of crystals in a batch; small crystals come in larger ones.
     device : str
         Where to compute.
 
@@ -39,7 +39,8 @@ def encode(
         Sites of each crystal of the batch.
     """
     encoder.eval()
-    for indices in EdgeBudgetSampler(graphs.n_edges, batch_size, shuffle=False):
+    size = prediction_batch_size(graphs.n_edges, batch_size)
+    for indices in EdgeBudgetSampler(graphs.n_edges, size, shuffle=False):
         with torch.inference_mode():
             sites, crystals = encoder(graphs.batch(indices).to(device))
         yield sites.float().cpu().numpy(), crystals.float().cpu().numpy(), graphs.n_sites[indices]

@@ -7,14 +7,22 @@ from dataclasses import dataclass
 from dis import opmap
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.objectives.base import EncodedView
-from dssl_sklearn.training.data import Batch, CrystalDataset, EdgeBudgetSampler, edge_counts
+from dssl_sklearn.training.data import (
+    Batch,
+    CrystalDataset,
+    EdgeBudgetSampler,
+    edge_counts,
+    prediction_batch_size,
+)
 from dssl_sklearn.views.view import ViewSpec, draw_views, stack_views
 
 #: Seed of the views that validation and scoring look at, the same in every epoch.
@@ -49,12 +57,18 @@ class CrystalNet(NeuralNet):
     def get_iterator(self, dataset: Dataset[Batch], training: bool = False) -> DataLoader[Batch]:  # noqa: FBT001, FBT002 - skorch's signature
         """Loader of batches with a bounded number of edges."""
         kwargs = self.get_params_for("iterator_train" if training else "iterator_valid")
-        batch_size = kwargs.pop("batch_size", self.batch_size)
-        sampler = EdgeBudgetSampler(edge_counts(dataset), batch_size, shuffle=training)
+        n_edges = edge_counts(dataset)
+        usual = self.batch_size if training else self.evaluation_batch_size(n_edges)
+        batch_size = kwargs.pop("batch_size", usual)
+        sampler = EdgeBudgetSampler(n_edges, batch_size, shuffle=training)
         # By default the loader would draw a seed for its workers from torch's global generator.
         kwargs.setdefault("generator", torch.Generator())
         loader = self.iterator_train if training else self.iterator_valid
         return loader(dataset, batch_sampler=sampler, collate_fn=_as_is, **kwargs)  # type: ignore[no-any-return]
+
+    def evaluation_batch_size(self, n_edges: NDArray[np.int64]) -> int:
+        """Mean number of crystals in a batch of validation or prediction."""
+        return int(self.batch_size)
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
         """Seed the epoch."""
@@ -215,6 +229,10 @@ class PretextNet(CrystalNet):
 
 class PropertyNet(CrystalNet):
     """Net for fine-tuning: the module is a `PropertyModel`, the criterion a `TargetLoss`."""
+
+    def evaluation_batch_size(self, n_edges: NDArray[np.int64]) -> int:
+        """Small crystals come many at a time: unlike in pretraining, no loss depends on that."""
+        return prediction_batch_size(n_edges, int(self.batch_size))
 
     def get_loss(
         self,

@@ -9,7 +9,13 @@ from torch.utils.data import DataLoader, Subset
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.datasets import load_elasticity
-from dssl_sklearn.training.data import CrystalDataset, EdgeBudgetSampler, HoldOut, edge_counts
+from dssl_sklearn.training.data import (
+    CrystalDataset,
+    EdgeBudgetSampler,
+    HoldOut,
+    edge_counts,
+    prediction_batch_size,
+)
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +176,20 @@ def test_without_a_single_crystal_nothing_is_held_out(dataset, n_crystals, fract
 def test_at_least_one_crystal_stays_for_training(dataset):
     train, valid = HoldOut(0.99, seed=0)(Subset(dataset, range(3)))
     assert (len(train), len(valid)) == (1, 2)
+
+
+# ---- prediction_batch_size ------------------------------------------------------------------
+
+
+def test_predictions_take_many_small_crystals_at_a_time():
+    assert prediction_batch_size(np.full(500, 99), 32) == 200
+    assert prediction_batch_size(np.full(500, 99), 300) == 300
+
+
+def test_prediction_batches_are_never_smaller_than_asked_for():
+    assert prediction_batch_size(np.full(5, 1_000_000), 3) == 3
+
+
+@pytest.mark.parametrize("n_edges", [np.zeros(0, dtype=np.int64), np.zeros(3, dtype=np.int64)])
+def test_prediction_batches_without_edges(n_edges):
+    assert prediction_batch_size(n_edges, 2) >= 2
