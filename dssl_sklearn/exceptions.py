@@ -56,6 +56,10 @@ class MissingDependencyError(DSSLError, ImportError):
     """An optional package is needed for what was asked."""
 
 
+class OutOfMemoryError(DSSLError, MemoryError):
+    """The machine, or the limit of the process, has not enough memory for what was asked."""
+
+
 class IsolatedSiteWarning(UserWarning):
     """Some sites have no neighbor within the cutoff; it was widened for them."""
 

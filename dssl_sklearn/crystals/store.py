@@ -24,6 +24,7 @@ from dssl_sklearn.crystals.store_files import (
     property_file,
     read_header,
     read_regular,
+    refuse_if_unread,
 )
 
 #: Crystals that are looked at together when a store is verified.
@@ -181,6 +182,7 @@ class GraphStore(GraphDataset):
             data = json.loads(read_regular(self.path / SKIPPED, 2**34))
             return {int(index): str(reason) for index, reason in data.items()}
         except (OSError, ValueError, AttributeError, RecursionError) as error:
+            refuse_if_unread(self.path, error)
             raise damaged(self.path, f"{SKIPPED}: {error}") from error
 
     def __repr__(self) -> str:
@@ -268,6 +270,7 @@ def _verify(folder: Path, header: _Header, arrays: Mapping[str, NDArray[Any]]) -
         try:
             checksum = file_checksum(folder / name)
         except (OSError, ValueError) as error:
+            refuse_if_unread(folder, error)
             raise damaged(folder, f"{name}: {error}") from error
         if header.checksums.get(name) != checksum:
             raise damaged(folder, f"{name} does not fit its checksum")

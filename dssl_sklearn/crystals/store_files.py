@@ -117,6 +117,7 @@ def read_header(folder: Path) -> dict[str, Any]:
         if header["format"] != FORMAT or not isinstance(version, int):
             raise ValueError(f"it calls itself {header['format']!r}")  # noqa: TRY301
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        refuse_if_unread(folder, error)
         raise DatasetError(f"{shown!r} is no graph store, or damaged: {HEADER}: {error}") from error
     if version > FORMAT_VERSION:
         raise DatasetError(
@@ -163,6 +164,7 @@ def open_array(
         if path.stat().st_size != n_bytes or not mapped.flags.c_contiguous:
             raise ValueError(f"has {path.stat().st_size} bytes, expected {n_bytes}")  # noqa: TRY301
     except (OSError, ValueError, TypeError, EOFError, OverflowError, MemoryError) as error:
+        refuse_if_unread(folder, error)
         raise damaged(folder, f"{path.name}: {error}") from error
     # A plain array over the map: numpy's own class would be handed on to every slice.
     return np.asarray(mapped)
@@ -176,6 +178,12 @@ def file_checksum(path: Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def refuse_if_unread(folder: Path, error: BaseException) -> None:
+    """Raise a ``DatasetError`` if the system refused, which is no damage of the store."""
+    if isinstance(error, OSError | MemoryError) and not isinstance(error, FileNotFoundError):
+        raise DatasetError(f"cannot read the graph store {os.fspath(folder)!r}: {error}") from error
 
 
 def damaged(folder: Path, reason: str) -> DatasetError:

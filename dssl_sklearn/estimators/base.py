@@ -17,6 +17,7 @@ from skorch.utils import noop
 from torch import nn
 
 from dssl_sklearn.crystals.builder import GraphBuilder
+from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer
 from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.exceptions import InvalidInputError
@@ -249,6 +250,7 @@ class CrystalEstimator(BaseEstimator):
             architecture.cutoff, architecture.max_neighbors, n_jobs=self.n_jobs, **kwargs
         )
 
+    @explains_memory
     def _graphs_to_use(self, X: Any, *, first: int = 0, use_cache: bool = True) -> UsableGraphs:  # noqa: ANN401
         """Graphs for the fitted network, with a warning for crystals that are skipped.
 

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from dssl_sklearn.crystals.inputs import as_sequence
+from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.estimators.recipes import FineTuneRecipe
@@ -199,6 +200,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         self.callbacks = callbacks
         self.net_params = net_params
 
+    @explains_memory
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:  # noqa: ANN401
         """Fine-tune on labeled crystals.
 

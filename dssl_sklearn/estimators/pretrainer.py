@@ -19,6 +19,7 @@ from torch import nn
 
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.estimators.base import CrystalEstimator
+from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.persistence import Persistent, load_pretrainer, save_pretrainer
 from dssl_sklearn.estimators.pretrained import resolve_pretrained
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES, PretrainRecipe
@@ -247,6 +248,7 @@ class DSSLPretrainer(
 
     # ---- fitting ---------------------------------------------------------------------------
 
+    @explains_memory
     def fit(self, X: Any, y: object = None) -> Self:  # noqa: ANN401
         """Pretrain on crystals; their labels are not needed.
 
@@ -489,11 +491,13 @@ class DSSLPretrainer(
         """
         return stream(self, X, chunk_size, self._embeddings)
 
+    @explains_memory
     def _embeddings(self, usable: UsableGraphs) -> NDArray[np.float32]:
         embeddings = [crystals for _, crystals, _ in self._encode(usable.graphs)]
         nothing = np.empty((0, self.n_features_out_), dtype=np.float32)
         return usable.spread(np.concatenate(embeddings or [nothing]))
 
+    @explains_memory
     def transform_sites(self, X: Any) -> list[NDArray[np.float32]]:  # noqa: ANN401
         """Embed the sites of crystals.
 
@@ -536,6 +540,7 @@ class DSSLPretrainer(
             return ()
         return encode(self.encoder_, graphs, self.net_.batch_size, self.net_.device)
 
+    @explains_memory
     def score(self, X: Any, y: object = None) -> float:  # noqa: ANN401
         """Negative pretext loss on crystals (greater is better), with views that never change.
 

@@ -23,6 +23,7 @@ from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.estimators.base import CrystalEstimator
+from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.persistence import Persistent, load_predictor, save_predictor
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer, resolve_pretrained
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
@@ -275,6 +276,7 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         check_is_fitted(self, "net_")
         return self._outputs(self._graphs_to_use(X))
 
+    @explains_memory
     def _outputs(self, usable: UsableGraphs) -> NDArray[np.float64]:
         """Outputs of every head, shape (n_structures, n_members, n_outputs); NaN where skipped."""
         if usable.graphs is None:

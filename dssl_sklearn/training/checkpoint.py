@@ -209,6 +209,9 @@ class Checkpoint(Callback):
         try:
             return self._restore(net)
         except (WeightsError, *_MALFORMED) as error:
+            if isinstance(error.__cause__, OSError):
+                # Too many open files, a network folder that is away: the checkpoint may be whole.
+                raise
             raise WeightsError(
                 f"the checkpoint {str(self.path)!r} cannot be used ({error}); remove it to begin "
                 "this training anew"

@@ -145,7 +145,9 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise WeightsError(f"no such file of weights: {shown!r}") from error
-    except (SafetensorError, OSError, ValueError, RuntimeError, RecursionError) as error:
+    except OSError as error:
+        raise WeightsError(f"cannot read {shown!r}: {error}") from error
+    except (SafetensorError, ValueError, RuntimeError, RecursionError) as error:
         raise WeightsError(f"{shown!r} is damaged or no safetensors file: {error}") from error
     try:
         config = _parse_json(metadata[_KEY])
