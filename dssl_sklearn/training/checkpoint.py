@@ -209,7 +209,8 @@ class Checkpoint(Callback):
         try:
             return self._restore(net)
         except (WeightsError, *_MALFORMED) as error:
-            if isinstance(error.__cause__, OSError):
+            cause = error.__cause__
+            if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
                 # Too many open files, a network folder that is away: the checkpoint may be whole.
                 raise
             raise WeightsError(
