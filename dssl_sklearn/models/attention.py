@@ -86,16 +86,16 @@ class GraphAttention(nn.Module):
         """
         # Exponentials and sums over many edges: in full precision.
         with torch.autocast(sites.device.type, enabled=False):
-            of_site, of_edge = self.weight[: self.width], self.weight[self.width :]
+            # From natural to binary units, and back below.
+            of_site, of_edge = (self.weight / _LN2).split(self.width)
             site_part = sites.to(self.weight.dtype) @ of_site
             if embedding is not None:
                 site_part = site_part + embedding.bias @ of_edge
                 of_edge = embedding.weight.t() @ of_edge
-            # From natural to binary units and back.
             message = end_attention(
-                site_part / _LN2,
+                site_part,
                 edges,
-                of_edge / _LN2,
+                of_edge,
                 self.attention * _LN2,
                 ends=ends,
                 weigh=partial(self._weigh, ends),

@@ -66,4 +66,5 @@ def _powers_are_finite(site_part: Tensor, edges: Tensor, edge_weight: Tensor) ->
         return False  # On a GPU nobody waits for the answer.
     # No product of rows and columns is larger than that of their norms.
     largest = edges.norm(dim=1).max() * edge_weight.norm(dim=0).max()
-    return bool(torch.maximum(largest, site_part.abs().max()) <= _LARGEST_FACTOR)
+    lowest, highest = site_part.aminmax()
+    return bool(torch.stack([largest, highest, -lowest]).max() <= _LARGEST_FACTOR)
