@@ -87,7 +87,7 @@ class GraphAttention(nn.Module):
         # Exponentials and sums over many edges: in full precision.
         with torch.autocast(sites.device.type, enabled=False):
             # From natural to binary units, and back below.
-            of_site, of_edge = (self.weight / _LN2).split(self.width)
+            of_site, of_edge = torch.split(self.weight / _LN2, self.width)
             site_part = sites.to(self.weight.dtype) @ of_site
             if embedding is not None:
                 site_part = site_part + embedding.bias @ of_edge
