@@ -60,6 +60,10 @@ class OutOfMemoryError(DSSLError, MemoryError):
     """The machine, or the limit of the process, has not enough memory for what was asked."""
 
 
+class WorkerError(DSSLError, RuntimeError):
+    """A process that built graphs for this one was killed."""
+
+
 class IsolatedSiteWarning(UserWarning):
     """Some sites have no neighbor within the cutoff; it was widened for them."""
 

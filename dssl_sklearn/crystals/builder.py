@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import Parallel, delayed
 
 from dssl_sklearn.crystals.build_part import BuildPart, all_reasons, report
 from dssl_sklearn.crystals.cache import GRAPH_CACHE, Entry, content_keys
@@ -19,6 +19,7 @@ from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.crystals.neighbors import build_graphs
 from dssl_sklearn.crystals.reading import read_sites, unusable
 from dssl_sklearn.crystals.table import CrystalTable, Tabular
+from dssl_sklearn.crystals.workers import count_workers, explained_kill
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 
 #: Crystals per task of a worker process, and per table of the cache.
@@ -162,17 +163,18 @@ class GraphBuilder:
         # Structures in a list come again in the next fold or grid point. Other sequences, such as a
         # corpus of arrays, are read once, and keeping their graphs as objects would cost memory.
         cache = self.use_cache and isinstance(items, list | tuple)
-        if effective_n_jobs(self.n_jobs) == 1 or len(starts) == 1:
+        if count_workers(self.n_jobs) == 1 or len(starts) == 1:
             parts = [
                 self._build_chunk(items, start, as_dataset=as_dataset, cache=cache)
                 for start in starts
             ]
         else:
             # What a worker process caches is lost to this one.
-            parts = Parallel(n_jobs=self.n_jobs)(
-                delayed(build_slice)(self, items[start : start + CHUNK], as_dataset=as_dataset)
-                for start in starts
-            )
+            with explained_kill():
+                parts = Parallel(n_jobs=self.n_jobs)(
+                    delayed(build_slice)(self, items[start : start + CHUNK], as_dataset=as_dataset)
+                    for start in starts
+                )
             for start, part in zip(starts, parts, strict=True):
                 part.shift(start)
         for part in parts:

@@ -22,6 +22,7 @@ from dssl_sklearn.crystals.reading import read_sites
 from dssl_sklearn.crystals.store_files import HEADER, read_header
 from dssl_sklearn.crystals.store_shards import Shard, join_shards, settings_of, write_shard
 from dssl_sklearn.crystals.table import CrystalTable, Tabular
+from dssl_sklearn.crystals.workers import count_workers, explained_kill
 from dssl_sklearn.exceptions import DatasetError, InvalidInputError, InvalidStructureError
 
 _SHARDS = "shards"
@@ -43,6 +44,7 @@ def build_store(
     check_number("cutoff", cutoff)
     check_integer("max_neighbors", max_neighbors)
     check_choice("on_error", on_error, ("raise", "skip"))
+    count_workers(n_jobs)
     builder = GraphBuilder(
         float(cutoff),
         int(max_neighbors),
@@ -117,7 +119,8 @@ def _build_shards(
     )
     # As a generator, so that a long input is drawn no faster than shards are built.
     parallel = Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch="2 * n_jobs")
-    with tqdm(desc="graphs", unit="crystal", disable=not bar) as progress:
+    progress = tqdm(desc="graphs", unit="crystal", disable=not bar)
+    with progress, explained_kill("; finished shards are kept"):
         shards = []
         for shard in parallel(tasks):
             shards.append(shard)

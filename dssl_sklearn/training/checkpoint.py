@@ -220,7 +220,7 @@ class Checkpoint(Callback):
 
     def _restore(self, net: NeuralNet) -> bool:
         tensors, config = read_weights(self.path)
-        if (config["class"], config["training"]) != ("checkpoint", self.name):
+        if (config.get("class"), config.get("training")) != ("checkpoint", self.name):
             raise WeightsError("it belongs to another training")
         history = History(
             {name: math.nan if value is None else value for name, value in epoch.items()}
