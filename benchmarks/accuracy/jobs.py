@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 import statistics
 import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +22,7 @@ from sklearn.pipeline import Pipeline
 import dssl_sklearn
 from accuracy.classical import ClippedRegressor, TunedSVR
 from accuracy.features import load_table
-from accuracy.methods import Method
+from accuracy.methods import ALONE, Method
 from accuracy.store import Record
 from accuracy.tasks import CURVE_SIZES, Rows, Task, draw_labels
 
@@ -113,7 +114,7 @@ def rows_of(cell: Cell, task: Task) -> tuple[Rows, Rows]:
     return train, test
 
 
-def run_cell(cell: Cell, task: Task, method: Method, features: Path) -> Record:
+def run_cell(cell: Cell, task: Task, method: Method, features: Path) -> list[Record]:
     """Fit on the training rows of a cell and measure on its test rows.
 
     Parameters
@@ -129,8 +130,8 @@ def run_cell(cell: Cell, task: Task, method: Method, features: Path) -> Record:
 
     Returns
     -------
-    dict
-        The cell's names, ``mae`` in the unit of the task, ``cpu_seconds`` of fit and prediction
+    list of dict
+        One record, and one more for `Method.alone`: the cell's names, ``mae`` in the unit of the task, ``cpu_seconds`` of fit and prediction
         (feature tables not included), ``chosen`` by tuning, and where and with what it ran.
     """
     train, test = rows_of(cell, task)
@@ -140,6 +141,26 @@ def run_cell(cell: Cell, task: Task, method: Method, features: Path) -> Record:
     estimator.fit(X(train), task.y[train])
     predicted = np.asarray(estimator.predict(X(test)), float)
     seconds, elapsed = time.process_time() - started, time.perf_counter() - wall
+    found = [_record(cell, method, task.y[test], predicted, seconds, elapsed)]
+    if method.alone is not None:
+        network = copy.copy(estimator)
+        network.kernel_ = None
+        predicted = np.asarray(network.predict(X(test)), float)
+        alone = replace(cell, method=cell.method + ALONE, config=method.alone.config)
+        found.append(_record(alone, method.alone, task.y[test], predicted, seconds, elapsed))
+    for record in found:
+        record["chosen"] = _chosen(estimator)
+    return found
+
+
+def _record(
+    cell: Cell,
+    method: Method,
+    y: NDArray[np.float64],
+    predicted: NDArray[np.float64],
+    seconds: float,
+    elapsed: float,
+) -> Record:
     return {
         "table": cell.table,
         "task": cell.task,
@@ -147,12 +168,11 @@ def run_cell(cell: Cell, task: Task, method: Method, features: Path) -> Record:
         "split": cell.split,
         "n_labels": cell.n_labels,
         "config": cell.config,
-        "mae": float(np.abs(predicted - task.y[test]).mean()),
-        "n_test": len(test),
+        "mae": float(np.abs(predicted - y).mean()),
+        "n_test": len(y),
         "cpu_seconds": round(seconds, 3),
         "wall_seconds": round(elapsed, 3),
         "seed": cell.split,
-        "chosen": _chosen(estimator),
         "settings": method.settings,
         "title": method.title,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

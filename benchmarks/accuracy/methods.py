@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Group = Literal["classical", "networks", "paper"]
 
+#: Behind the name of a method: its network alone.
+ALONE = ":network"
 #: Which tables the classical methods read, and what they are called.
 _DESCRIPTORS = ("composition", "structure")
 _CHGNET = ("chgnet",)
@@ -54,6 +56,8 @@ class Method:
         Whether it is a method of this library, for which the tables say where it loses.
     card : Path or None
         Card of the shipped weights that it starts from.
+    alone : Method or None
+        The same with the network alone, whose result every fit gives on the way.
     """
 
     title: str
@@ -63,6 +67,7 @@ class Method:
     tables: tuple[str, ...] = ()
     ours: bool = False
     card: Path | None = field(default=None)
+    alone: Method | None = field(default=None)
 
     @property
     def config(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from accuracy.cgcnn import CGCNNBackbone
 from accuracy.classical import INNER_FOLDS, RIDGE_ALPHAS, SVR_GRID, make_ridge, make_svr
-from accuracy.methods import Method
+from accuracy.methods import ALONE, Method
 from dssl_sklearn import DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.crystals.stiffness import prior_stiffness
 from dssl_sklearn.datasets import Corpus
@@ -68,8 +68,8 @@ def network_methods(
     Returns
     -------
     dict of str to Method
-        By name; three methods for each set of weights that ships: fine-tuned under its name, and
-        its embeddings under ``<name>+svr`` and ``<name>+ridge``.
+        By name; four methods for each set of weights that ships: fine-tuned under its name, the
+        fine-tuned network alone under ``<name>:network``, and its embeddings under ``<name>+svr`` and ``<name>+ridge``.
     """
     of_paper = {
         "recipe": "paper",
@@ -84,13 +84,7 @@ def network_methods(
             partial(_make_cgcnn, device=device),
             _settings({}, backbone="CGCNNBackbone, width 64, 3 layers, 41 Gaussians"),
         ),
-        "scratch": Method(
-            "ours, from scratch",
-            "networks",
-            partial(_make_regressor, params={}, device=device),
-            _settings({}),
-            ours=True,
-        ),
+        **_ours("scratch", "ours, from scratch", {}, device),
         "paper": Method(
             f"{title}, from scratch",
             "paper",
@@ -121,13 +115,7 @@ def _weights_methods(name: str, weights: Path, device: str) -> dict[str, Method]
     content = {"weights": hashlib.sha256(weights.read_bytes()).hexdigest()}
     grid = {"grid": SVR_GRID, "inner_folds": INNER_FOLDS}
     return {
-        name: Method(
-            f'ours, "{name}" fine-tuned',
-            "networks",
-            partial(_make_regressor, params={"pretrained": name}, device=device),
-            _settings({"pretrained": name}, **content),
-            **used,
-        ),
+        **_ours(name, f'ours, "{name}" fine-tuned', {"pretrained": name}, device, content, **used),
         f"{name}+svr": Method(
             f'SVR, "{name}" embeddings',
             "networks",
@@ -143,6 +131,25 @@ def _weights_methods(name: str, weights: Path, device: str) -> dict[str, Method]
             **used,
         ),
     }
+
+
+def _ours(
+    name: str,
+    title: str,
+    params: dict[str, Any],
+    device: str,
+    content: Mapping[str, str] | None = None,
+    **about: Any,  # noqa: ANN401 - further fields of a method
+) -> dict[str, Method]:
+    """A regressor with all defaults, and with its network alone."""
+
+    def method(title: str, params: dict[str, Any], alone: Method | None = None) -> Method:
+        make = partial(_make_regressor, params=params, device=device)
+        settings = _settings(params, **(content or {}))
+        return Method(title, "networks", make, settings, **{"ours": True, **about}, alone=alone)
+
+    alone = method(f"{title}, network alone", {**params, "kernel_share": 0.0})
+    return {name: method(title, params, alone), name + ALONE: alone}
 
 
 def _settings(params: dict[str, Any], **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON

@@ -73,11 +73,12 @@ def run(options: argparse.Namespace) -> None:
         with claim(options.out / "claims", cell.name) as ours:
             if ours and not _is_done(path, cell):
                 task, method = tasks[cell.task], methods[cell.method]
-                record = run_cell(cell, task, method, options.out / "features")
+                records = run_cell(cell, task, method, options.out / "features")
                 place = (cell.task, cell.method, cell.split)
                 if place not in checks:
                     checks[place] = leak_check(task, method, cell.split, options.corpus)
-                append_record(path, {**record, "leak": checks[place], **where})
+                for record in records:
+                    append_record(path, {**record, "leak": checks[place], **where})
         progress.update()
         progress.set_postfix_str(_estimate(waiting[position + 1 :], read_records(path)))
     progress.close()

@@ -16,6 +16,7 @@ from dssl_sklearn._checks import check_path
 from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.card import run_card, versions, write_card
 from dssl_sklearn.estimators.citations import BIBTEX, citation_keys
+from dssl_sklearn.estimators.kernel_part import KernelPart
 from dssl_sklearn.estimators.older_files import with_members
 from dssl_sklearn.estimators.pretrained import shipped_record
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES
@@ -201,7 +202,12 @@ def save_predictor(predictor: PropertyEstimator, path: str | os.PathLike[str]) -
         name: np.asarray(getattr(predictor, name)).tolist()
         for name in predictor._target_state  # noqa: SLF001
     }
-    write_weights(path, prefixed("model.", predictor.net_.module_.state_dict()), config)
+    tensors = prefixed("model.", predictor.net_.module_.state_dict())
+    kernel = getattr(predictor, "kernel_", None)
+    if kernel is not None:
+        of_kernel, config["kernel"] = kernel.to_file()
+        tensors |= of_kernel
+    write_weights(path, tensors, config)
 
 
 def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Predictor:
@@ -225,6 +231,9 @@ def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Pred
             net.initialize()
         load_state(net.module_, tensors, "model.", source)
         net.history = History(config["history"])
+        if (kernel := config.get("kernel")) is not None:
+            n_outputs = head["n_outputs"]
+            predictor.kernel_ = KernelPart.from_file(tensors, kernel, n_outputs, source)
     return predictor._set_fitted(net, architecture, config["head"], config.get("data"))
 
 

@@ -124,6 +124,8 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             net.initialize()
             if recipe.standardize:
                 _standardize(net, dataset.graphs)
+            beside = self._fit_beside(recipe, dataset, pretrainer, seed)
+            of_targets = {**of_targets, **beside}
             if recipe.max_epochs:
                 with last_good(self, net, architecture, head, record, **of_targets):
                     self._train(net, dataset, recipe, learned)
@@ -133,6 +135,16 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         if pretrainer is not None and _is_unfitted(self.pretrained):
             self.pretrainer_ = pretrainer
         return self._set_fitted(net, architecture, head, record)
+
+    def _fit_beside(
+        self,
+        recipe: FineTuneRecipe,  # noqa: ARG002
+        dataset: CrystalDataset,  # noqa: ARG002
+        pretrainer: DSSLPretrainer | None,  # noqa: ARG002
+        seed: int,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """Fit what predicts beside the network; fitted attributes by name."""
+        return {}
 
     def _usable(
         self,

@@ -59,6 +59,8 @@ class FineTuneRecipe(Network):
     schedule: ScheduleName = "cosine"
     #: Heads on the shared encoder; their mean predicts, their spread is the uncertainty.
     n_members: int = 8
+    #: Share of the Gaussian process in a regressor's prediction.
+    kernel_share: float = 0.4
     #: Whether the head sees embeddings in units of their spread over the labeled crystals.
     standardize: bool = True
 
@@ -119,6 +121,7 @@ FINE_TUNE_RECIPES: dict[RecipeName, FineTuneRecipe] = {
         backbone_lr_factor=1.0,
         schedule="plateau",
         n_members=1,
+        kernel_share=0.0,
         standardize=False,
     ),
 }

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from numbers import Real
 from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from dssl_sklearn.crystals.inputs import as_sequence
+from dssl_sklearn.estimators.kernel_part import FrozenEncoder, KernelPart
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.property import PropertyEstimator
@@ -28,6 +30,7 @@ from dssl_sklearn.estimators.targets import (
     regression_targets,
 )
 from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.training.data import CrystalDataset
 from dssl_sklearn.training.losses import RegressionLoss, TargetLoss
 
 
@@ -63,6 +66,12 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     n_members : int, default=None
         Heads that share the backbone and start from different random weights: their mean predicts,
         their spread is the standard deviation of `predict`. None for 8, or 1 for the paper's.
+    kernel_share : float, default=None
+        Share of the prediction, from 0 to 1, that comes from a Gaussian process beside the network:
+        it compares a crystal with the labeled ones by bonds, composition and the embedding of the
+        pretrained network before fine-tuning. None for 0.4, or 0 for the paper's; 0 predicts with
+        the network alone. Fewer than 20 labels leave it out; beyond 3,000, which are compared with,
+        its share shrinks with their number.
     head_params : dict, default=None
         Arguments of every head: ``hidden`` (256), ``n_hidden_layers`` (1), ``dropout`` (0).
     cutoff : float, default=None
@@ -126,6 +135,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         Losses and times per epoch.
     fit_record_ : dict or None
         What it was fitted on: numbers of structures and labels, fingerprint, structures left out.
+    kernel_ : KernelPart or None
+        The fitted Gaussian process, with its share; None where the network predicts alone.
     pretrainer_ : DSSLPretrainer
         Only where `pretrained` was an unfitted pretrainer: the one fitted here.
     y_mean_, y_scale_ : ndarray of shape (n_targets,)
@@ -149,8 +160,11 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PropertyEstimator._parameter_constraints,  # noqa: SLF001 - the base's own
         "loss": [StrOptions({"mae", "mse", "huber"}), None],
+        "kernel_share": [Interval(Real, 0, 1, closed="both"), None],
     }
     _target_state: ClassVar[tuple[str, ...]] = ("y_mean_", "y_scale_", "y_ndim_")
+    #: Of files from before it existed, and where nothing was trained.
+    kernel_: KernelPart | None = None
 
     def __init__(
         self,
@@ -162,6 +176,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         backbone_params: dict[str, Any] | None = None,
         readout: str | nn.Module | None = None,
         n_members: int | None = None,
+        kernel_share: float | None = None,
         head_params: dict[str, Any] | None = None,
         cutoff: float | None = None,
         max_neighbors: int | None = None,
@@ -192,6 +207,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         self.backbone_params = backbone_params
         self.readout = readout
         self.n_members = n_members
+        self.kernel_share = kernel_share
         self.head_params = head_params
         self.cutoff = cutoff
         self.max_neighbors = max_neighbors
@@ -309,7 +325,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         check_is_fitted(self, "net_")
         self._check_std(return_std)
         result: NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]
-        result = self._predictions(self._predict_raw(X), return_std)
+        result = self._predictions(self._graphs_to_use(X), return_std)
         return result
 
     def predict_iter(
@@ -349,7 +365,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         self._check_std(return_std)
 
         def compute(usable: UsableGraphs) -> Any:  # noqa: ANN401 - as predict
-            return self._predictions(self._outputs(usable), return_std)
+            return self._predictions(usable, return_std)
 
         return stream(self, X, chunk_size, compute)
 
@@ -361,14 +377,40 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
                 "fit it with n_members=8, say"
             )
 
-    def _predictions(self, members: NDArray[np.float64], return_std: bool) -> Any:  # noqa: ANN401, FBT001
-        """Outputs of every head in the unit of the targets, as `predict` returns them."""
-        prediction: NDArray[np.float64] = members.mean(axis=1) * self.y_scale_ + self.y_mean_
+    def _predictions(self, usable: UsableGraphs, return_std: bool) -> Any:  # noqa: ANN401, FBT001
+        """Predictions in the unit of the targets, as `predict` returns them."""
+        members = self._outputs(usable)
+        output, kernel, share = members.mean(axis=1), None, 0.0
+        if self.kernel_ is not None:
+            share, kernel = self.kernel_.share, self._kernel_outputs(usable)
+            output, of_network = (1 - share) * output + share * kernel, output
+        prediction: NDArray[np.float64] = output * self.y_scale_ + self.y_mean_
         prediction = prediction[:, 0] if self.y_ndim_ == 1 else prediction
         if not return_std:
             return prediction
-        std = members.std(axis=1, ddof=1) * self.y_scale_
+        variance = (1 - share) * members.var(axis=1, ddof=1)
+        if kernel is not None:
+            # Of the heads and the process as one mixture.
+            variance += share * (1 - share) * (of_network - kernel) ** 2
+        std = np.sqrt(variance) * self.y_scale_
         return prediction, std[:, 0] if self.y_ndim_ == 1 else std
+
+    def _kernel_outputs(self, usable: UsableGraphs) -> NDArray[np.float64]:
+        """Standardized predictions of the Gaussian process; NaN where skipped."""
+        if usable.graphs is None:
+            return usable.spread(np.empty((0, len(self.y_scale_))))
+        return usable.spread(self.kernel_.predict(usable.graphs, self.net_.batch_size))
+
+    def _fit_beside(
+        self,
+        recipe: FineTuneRecipe,
+        dataset: CrystalDataset,
+        pretrainer: DSSLPretrainer | None,
+        seed: int,
+    ) -> dict[str, Any]:
+        share = recipe.kernel_share if recipe.max_epochs else 0.0
+        learned = FrozenEncoder.of(pretrainer)
+        return {"kernel_": KernelPart.fit(share, learned, dataset, seed, recipe.batch_size)}
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - sklearn.utils.Tags moved between versions
         """Say that several targets are fine."""

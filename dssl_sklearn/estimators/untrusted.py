@@ -47,7 +47,7 @@ def check_description(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     if not isinstance(history, list) or not all(map(_is_epoch, history)):
         raise WeightsError("its history is no list of epochs")
     most = max((tensor.numel() for tensor in tensors.values()), default=0)
-    for part in ("architecture", "head", "objectives"):
+    for part in ("architecture", "head", "objectives", "kernel"):
         for key, value in _numbers(config.get(part), part):
             repeats = key in ("n_layers", "n_hidden_layers", "n_members")
             allowed = _MAX_REPEATS if repeats else max(most, 1000)

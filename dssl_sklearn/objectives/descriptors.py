@@ -13,39 +13,17 @@ from torch import Tensor, nn
 
 from dssl_sklearn._checks import check_number
 from dssl_sklearn.crystals.batch import CrystalBatch
-from dssl_sklearn.crystals.elements import element_features, element_property
-from dssl_sklearn.crystals.stiffness import prior_stiffness
-from dssl_sklearn.models.segments import segment_count, segment_sum
+from dssl_sklearn.models.descriptors import describe, element_table
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
 from dssl_sklearn.views.view import ViewSpec
 
 if TYPE_CHECKING:
     from dssl_sklearn.crystals.dataset import GraphDataset
 
-#: Decay length of the bond weights in angstrom, close to the 0.37 of bond valences [1]_.
-BOND_SOFTNESS = 0.4
-#: Keeps a site without close neighbors finite.
-_SMALLEST_WEIGHT = 1e-6
 #: Descriptors further from the mean than this, in standard deviations, are cut.
 _LARGEST_TARGET = 5.0
 #: Crystals that mean and standard deviation are learned from.
 _N_STATISTICS = 2048
-
-#: Element properties whose surroundings are described; the stiffness is the prior one, which has
-#: seen no crystal.
-DESCRIBED_PROPERTIES: tuple[str, ...] = (
-    "electronegativity",
-    "atomic_radius",
-    "valence",
-    "first_ionization_energy",
-    "electron_affinity",
-    "melting_point",
-    "mendeleev_number",
-    "bulk_modulus",
-    "molar_volume",
-    "group",
-    "max_oxidation_state",
-)
 
 
 @dataclass(frozen=True)
@@ -166,80 +144,3 @@ class _StandardizedTarget(nn.Module):
     def forward(self, embeddings: Tensor, targets: Tensor) -> Tensor:
         standardized = ((targets - self.mean) / self.scale).clamp(-_LARGEST_TARGET, _LARGEST_TARGET)
         return F.smooth_l1_loss(self.linear(embeddings), standardized)
-
-
-def element_table() -> Tensor:
-    """Collect what `describe` needs of the elements.
-
-    Returns
-    -------
-    Tensor of shape (104, 3 + 12)
-        By atomic number: atomic radius in angstrom, valence electrons, prior stiffness in eV; then
-        the standardized `DESCRIBED_PROPERTIES` and stiffness. Zeros in row 0.
-    """
-    stiffness = prior_stiffness()
-    standardized = (stiffness - np.nanmean(stiffness)) / np.nanstd(stiffness)
-    columns = [element_property("atomic_radius"), element_property("valence"), stiffness]
-    features = element_features(DESCRIBED_PROPERTIES)
-    table = np.column_stack([*columns, features, standardized])
-    table[0] = 0
-    return torch.as_tensor(table, dtype=torch.get_default_dtype())
-
-
-def describe(batch: CrystalBatch, elements: Tensor) -> tuple[Tensor, Tensor]:
-    """Describe sites and crystals, see `Descriptors`.
-
-    Parameters
-    ----------
-    batch : CrystalBatch
-        Clean crystals, nothing masked.
-    elements : Tensor of shape (104, 15)
-        From `element_table`.
-
-    Returns
-    -------
-    sites : Tensor of shape (n_sites, 30)
-        Local environments.
-    crystals : Tensor of shape (n_crystals, 89)
-        Means, deviations and densities.
-    """
-    of_site = elements.index_select(0, batch.numbers)
-    radius, valence, stiffness = of_site[:, 0:1], of_site[:, 1:2], of_site[:, 2:3]
-    properties = of_site[:, 3:]
-    sites, bond_sum = _describe_sites(batch, radius, properties)
-    count = segment_count(batch.batch, batch.n_crystals)
-    volume = torch.linalg.det(batch.lattice).abs().unsqueeze(1)
-
-    def total(values: Tensor) -> Tensor:
-        return segment_sum(values, batch.batch, batch.n_crystals)
-
-    per_volume = [4 / 3 * torch.pi * radius**3, stiffness, valence, bond_sum]
-    densities = [(total(values) / volume).clamp_min(1e-9).log() for values in per_volume]
-    local = torch.cat([sites, properties], 1)
-    mean = total(local) / count
-    variance = total((local - mean.index_select(0, batch.batch)).square()) / count
-    crystals = [(volume / count).log(), *densities, mean, (variance + 1e-6).sqrt()]
-    return sites, torch.cat(crystals, 1)
-
-
-def _describe_sites(
-    batch: CrystalBatch, radius: Tensor, properties: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Descriptors of the sites, and the sums of their bond weights."""
-    source, target = batch.edge_index
-    contact = radius[source] + radius[target]
-    distance = batch.edge_distance.unsqueeze(1)
-    weight = ((contact - distance) / BOND_SOFTNESS).exp() + _SMALLEST_WEIGHT
-    bond_sum = segment_sum(weight, target, batch.n_sites)
-
-    def average(values: Tensor) -> Tensor:
-        return segment_sum(weight * values, target, batch.n_sites) / bond_sum
-
-    neighbors = bond_sum.square() / segment_sum(weight.square(), target, batch.n_sites)
-    lengths = torch.cat([distance, distance / contact], 1)
-    mean = average(lengths)
-    deviation = (average((lengths - mean[target]).square()) + 1e-6).sqrt()
-    around = average(properties[source])
-    contrast = average((properties[source] - properties[target]).abs())
-    sites = [bond_sum.log(), neighbors.log(), mean, deviation, around, contrast]
-    return torch.cat(sites, 1), bond_sum

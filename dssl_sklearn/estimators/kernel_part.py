@@ -1,0 +1,168 @@
+"""The part of a regressor's prediction that compares a crystal with the labeled ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dssl_sklearn.crystals.dataset import GraphDataset
+from dssl_sklearn.crystals.elements import element_features
+from dssl_sklearn.estimators.untrusted import check_shapes
+from dssl_sklearn.exceptions import WeightsError
+from dssl_sklearn.models.architecture import Architecture
+from dssl_sklearn.models.descriptors import element_table, fingerprint
+from dssl_sklearn.models.encoder import CrystalEncoder
+from dssl_sklearn.models.gaussian_process import N_POINTS, GaussianProcess
+from dssl_sklearn.training.data import CrystalDataset, EdgeBudgetSampler
+from dssl_sklearn.training.seeding import seeded
+from dssl_sklearn.training.weights import load_state, prefixed, under_prefix
+
+if TYPE_CHECKING:
+    from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
+
+#: Fewer labels than this say nothing about how to compare crystals.
+MIN_LABELS = 20
+_ENCODER, _PROCESS = "kernel.encoder.", "kernel.process."
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenEncoder:
+    """A pretrained network as it was before fine-tuning.
+
+    Attributes
+    ----------
+    architecture : Architecture
+        What it is made of.
+    network : CrystalEncoder
+        On the CPU.
+    """
+
+    architecture: Architecture
+    network: CrystalEncoder
+
+    @classmethod
+    def of(cls, pretrainer: DSSLPretrainer | None) -> Self | None:
+        """Copy that of a fitted pretrainer; None for None."""
+        if pretrainer is None:
+            return None
+        network = copy.deepcopy(pretrainer.encoder_).cpu().eval()
+        return cls(pretrainer.architecture_, network)
+
+
+@dataclass(frozen=True, eq=False)
+class KernelPart:
+    """Gaussian process on what bonds, composition and pretraining say of a crystal.
+
+    Attributes
+    ----------
+    share : float
+        Its share of the prediction, from 0 to 1.
+    process : GaussianProcess
+        Fitted.
+    encoder : FrozenEncoder or None
+        None where nothing was pretrained.
+    """
+
+    share: float
+    process: GaussianProcess
+    encoder: FrozenEncoder | None
+
+    @classmethod
+    def fit(
+        cls,
+        share: float,
+        encoder: FrozenEncoder | None,
+        dataset: CrystalDataset,
+        seed: int,
+        batch_size: int,
+    ) -> Self | None:
+        """Learn from labeled crystals.
+
+        Parameters
+        ----------
+        share : float
+            Share of the prediction wanted. Where not all labels can be compared with, it shrinks
+            with their number, as the network goes on to learn from all.
+        encoder : FrozenEncoder or None
+            Pretrained network.
+        dataset : CrystalDataset
+            The crystals, with their standardized targets ``y`` of shape (n_crystals, n_outputs),
+            NaN where unknown, and weights ``weight``, above 0.
+        seed : int
+            Which crystals are compared with, if not all.
+        batch_size : int
+            Crystals described at a time.
+
+        Returns
+        -------
+        KernelPart or None
+            None for a share of 0 or too few labels of a target.
+        """
+        targets, weight = dataset.targets["y"].numpy(), dataset.targets["weight"].numpy()
+        if not share or np.isfinite(targets).sum(axis=0).min() < MIN_LABELS:
+            return None
+        # In random order, since the first ones tune the kernel.
+        rows = np.random.default_rng(seed).permutation(len(targets))[:N_POINTS]
+        groups = _features(encoder, dataset.graphs.take(rows), batch_size)
+        process = GaussianProcess.fit(groups, targets[rows], weight[rows])
+        return cls(share * len(rows) / len(targets), process, encoder)
+
+    def predict(self, graphs: GraphDataset, batch_size: int) -> NDArray[np.float64]:
+        """Predict standardized targets, shape (n_crystals, n_outputs)."""
+        return self.process.predict(_features(self.encoder, graphs, batch_size))
+
+    def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors, and a description of them, for a file of weights."""
+        tensors = prefixed(_PROCESS, self.process.to_tensors())
+        description: dict[str, Any] = {"share": self.share, "architecture": None}
+        if self.encoder is not None:
+            tensors |= prefixed(_ENCODER, self.encoder.network.state_dict())
+            description["architecture"] = self.encoder.architecture.to_config()
+        return tensors, description
+
+    @classmethod
+    def from_file(
+        cls,
+        tensors: Mapping[str, Tensor],
+        description: Mapping[str, Any],
+        n_outputs: int,
+        source: str,
+    ) -> Self:
+        """Read what `to_file` gave, from a file that may hold anything.
+
+        Raises
+        ------
+        WeightsError, InvalidInputError
+            If tensors and description do not fit.
+        """
+        share = description["share"]
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise WeightsError(f"its kernel has a share of {str(share)[:80]}")
+        process = GaussianProcess.from_tensors(under_prefix(tensors, _PROCESS), n_outputs)
+        if description["architecture"] is None:
+            return cls(float(share), process, None)
+        architecture = Architecture(**description["architecture"])
+        check_shapes(architecture.build, tensors, _ENCODER)
+        with seeded(0, "cpu"):
+            network = architecture.build()
+        load_state(network, tensors, _ENCODER, source)
+        return cls(float(share), process, FrozenEncoder(architecture, network.eval()))
+
+
+def _features(encoder: FrozenEncoder | None, graphs: GraphDataset, batch_size: int) -> list[Tensor]:
+    """Groups of features of crystals: bonds, composition, and the embedding if there is one."""
+    elements, of_elements = element_table(), torch.as_tensor(element_features()).float()
+    groups = []
+    for rows in EdgeBudgetSampler(graphs.n_edges, batch_size, shuffle=False):
+        batch = graphs.batch(rows)
+        with torch.inference_mode():
+            learned = () if encoder is None else (encoder.network(batch)[1],)
+            groups.append((*fingerprint(batch, elements, of_elements), *learned))
+    return [torch.cat(group) for group in zip(*groups, strict=True)]
