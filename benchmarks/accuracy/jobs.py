@@ -131,7 +131,8 @@ def run_cell(cell: Cell, task: Task, method: Method, features: Path) -> list[Rec
     Returns
     -------
     list of dict
-        One record, and one more for `Method.alone`: the cell's names, ``mae`` in the unit of the task, ``cpu_seconds`` of fit and prediction
+        One record, and one more for `Method.alone`: the cell's names, ``mae`` in the unit of the
+        task, ``cpu_seconds`` of fit and prediction
         (feature tables not included), ``chosen`` by tuning, and where and with what it ran.
     """
     train, test = rows_of(cell, task)
@@ -141,13 +142,14 @@ def run_cell(cell: Cell, task: Task, method: Method, features: Path) -> list[Rec
     estimator.fit(X(train), task.y[train])
     predicted = np.asarray(estimator.predict(X(test)), float)
     seconds, elapsed = time.process_time() - started, time.perf_counter() - wall
-    found = [_record(cell, method, task.y[test], predicted, seconds, elapsed)]
+    cost = (seconds, elapsed)
+    found = [_record(cell, method, task.y[test], predicted, cost)]
     if method.alone is not None:
         network = copy.copy(estimator)
         network.kernel_ = None
         predicted = np.asarray(network.predict(X(test)), float)
         alone = replace(cell, method=cell.method + ALONE, config=method.alone.config)
-        found.append(_record(alone, method.alone, task.y[test], predicted, seconds, elapsed))
+        found.append(_record(alone, method.alone, task.y[test], predicted, cost))
     for record in found:
         record["chosen"] = _chosen(estimator)
     return found
@@ -158,9 +160,9 @@ def _record(
     method: Method,
     y: NDArray[np.float64],
     predicted: NDArray[np.float64],
-    seconds: float,
-    elapsed: float,
+    cost: tuple[float, float],
 ) -> Record:
+    seconds, elapsed = cost
     return {
         "table": cell.table,
         "task": cell.task,

@@ -69,7 +69,8 @@ def network_methods(
     -------
     dict of str to Method
         By name; four methods for each set of weights that ships: fine-tuned under its name, the
-        fine-tuned network alone under ``<name>:network``, and its embeddings under ``<name>+svr`` and ``<name>+ridge``.
+        fine-tuned network alone under ``<name>:network``, and its embeddings under
+        ``<name>+svr`` and ``<name>+ridge``.
     """
     of_paper = {
         "recipe": "paper",

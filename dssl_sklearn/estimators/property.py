@@ -138,10 +138,10 @@ class PropertyEstimator(Persistent, CrystalEstimator):
 
     def _fit_beside(
         self,
-        recipe: FineTuneRecipe,  # noqa: ARG002
-        dataset: CrystalDataset,  # noqa: ARG002
-        pretrainer: DSSLPretrainer | None,  # noqa: ARG002
-        seed: int,  # noqa: ARG002
+        recipe: FineTuneRecipe,
+        dataset: CrystalDataset,
+        pretrainer: DSSLPretrainer | None,
+        seed: int,
     ) -> dict[str, Any]:
         """Fit what predicts beside the network; fitted attributes by name."""
         return {}

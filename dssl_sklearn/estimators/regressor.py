@@ -303,17 +303,18 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         X : sequence of crystals of shape (n_structures,)
             As for `fit`.
         return_std : bool, default=False
-            Also return how far the heads disagree.
+            Also return how far the heads and the Gaussian process disagree.
 
         Returns
         -------
         ndarray of shape (n_structures,) or (n_structures, n_targets), float64
-            Predictions, in the shape that `y` had: the mean over the heads; NaN for skipped
-            structures.
+            Predictions, in the shape that `y` had: the mean over the heads, with the share of the
+            Gaussian process; NaN for skipped structures.
         ndarray of the same shape, float64
-            Only with `return_std`: standard deviation over the heads. It ranks predictions by
-            trust, but is smaller than the error: the heads share backbone and labels. For
-            intervals of a stated coverage see `dssl_sklearn.uncertainty`.
+            Only with `return_std`: standard deviation of the mixture of the heads and, with its
+            share, the Gaussian process. It ranks predictions by trust, but is smaller than the
+            error: the heads share backbone and labels. For intervals of a stated coverage see
+            `dssl_sklearn.uncertainty`.
 
         Raises
         ------
@@ -380,26 +381,20 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     def _predictions(self, usable: UsableGraphs, return_std: bool) -> Any:  # noqa: ANN401, FBT001
         """Predictions in the unit of the targets, as `predict` returns them."""
         members = self._outputs(usable)
-        output, kernel, share = members.mean(axis=1), None, 0.0
-        if self.kernel_ is not None:
-            share, kernel = self.kernel_.share, self._kernel_outputs(usable)
-            output, of_network = (1 - share) * output + share * kernel, output
+        network = members.mean(axis=1)
+        share, kernel = 0.0, network
+        if self.kernel_ is not None and usable.graphs is not None:
+            share = self.kernel_.share
+            kernel = usable.spread(self.kernel_.predict(usable.graphs, self.net_.batch_size))
+        output = (1 - share) * network + share * kernel
         prediction: NDArray[np.float64] = output * self.y_scale_ + self.y_mean_
         prediction = prediction[:, 0] if self.y_ndim_ == 1 else prediction
         if not return_std:
             return prediction
-        variance = (1 - share) * members.var(axis=1, ddof=1)
-        if kernel is not None:
-            # Of the heads and the process as one mixture.
-            variance += share * (1 - share) * (of_network - kernel) ** 2
-        std = np.sqrt(variance) * self.y_scale_
+        # Of the heads and the process as one mixture.
+        variance = members.var(axis=1, ddof=1) + share * (network - kernel) ** 2
+        std = np.sqrt((1 - share) * variance) * self.y_scale_
         return prediction, std[:, 0] if self.y_ndim_ == 1 else std
-
-    def _kernel_outputs(self, usable: UsableGraphs) -> NDArray[np.float64]:
-        """Standardized predictions of the Gaussian process; NaN where skipped."""
-        if usable.graphs is None:
-            return usable.spread(np.empty((0, len(self.y_scale_))))
-        return usable.spread(self.kernel_.predict(usable.graphs, self.net_.batch_size))
 
     def _fit_beside(
         self,

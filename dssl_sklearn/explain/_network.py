@@ -75,16 +75,29 @@ def split_sites(values: Tensor, n_sites: NDArray[np.int64]) -> list[NDArray[np.f
     return np.split(flat, np.cumsum(n_sites)[:-1])
 
 
+def beside_network(
+    estimator: PropertyEstimator, graphs: GraphDataset, unit: TargetUnit
+) -> NDArray[np.float64]:
+    """Part of each prediction that is not the network's, in the unit of the target."""
+    kernel = getattr(estimator, "kernel_", None)
+    if kernel is None:
+        return np.zeros(len(graphs))
+    scale, mean = estimator.y_scale_[unit.column], estimator.y_mean_[unit.column]
+    outputs = kernel.predict(graphs, estimator.net_.batch_size)[:, unit.column]
+    part: NDArray[np.float64] = kernel.share * (scale * outputs + mean)
+    return part
+
+
 @dataclass(frozen=True)
 class TargetUnit:
-    """How an output of the network turns into a prediction.
+    """How an output of the network turns into its part of a prediction.
 
     Attributes
     ----------
     column : int
         Output that belongs to the target.
     scale, mean : float
-        The prediction is ``scale * output + mean``; 1 and 0 for the logit of a class.
+        The part is ``scale * output + mean``; 1 and 0 for the logit of a class.
     """
 
     column: int
@@ -110,5 +123,8 @@ class TargetUnit:
             )
         column = int(target)
         if hasattr(estimator, "y_scale_"):
-            return cls(column, float(estimator.y_scale_[column]), float(estimator.y_mean_[column]))
+            kernel = getattr(estimator, "kernel_", None)
+            share = 1.0 if kernel is None else 1.0 - kernel.share
+            scale, mean = estimator.y_scale_[column], estimator.y_mean_[column]
+            return cls(column, share * float(scale), share * float(mean))
         return cls(column, 1.0, 0.0)

@@ -14,6 +14,7 @@ from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.explain._network import (
     TargetUnit,
     batches_of,
+    beside_network,
     check_estimator,
     graphs_of,
     split_sites,
@@ -42,8 +43,10 @@ def site_contributions(
     .. math:: y = b + \sum_i c_i, \qquad
               c_i = h\left(\frac{z_i - w_i m}{s}\right) - h(0),
 
-    in the unit of the target. The baseline :math:`b`, the same for all crystals, is the prediction
-    :math:`h(0)` for the mean embedding :math:`m` that the labeled crystals had before training. A
+    in the unit of the target. The baseline :math:`b` is the prediction :math:`h(0)` for the mean
+    embedding :math:`m` that the labeled crystals had before training, the same for all crystals; of
+    a `DSSLRegressor` with a Gaussian process beside its network (`kernel_share`) only the network's
+    part is split, and that of the process, which knows no sites, stands in the baseline. A
     site embedding knows the site's surroundings: a contribution is that of an atom where it sits,
     not of its element alone. Of several heads the mean is split.
 
@@ -100,9 +103,10 @@ def site_contributions(
             of_sites = model.head((terms - weights * model.mean) / model.scale).mean(dim=1)
             values += split_sites((of_sites[:, unit.column] - offset) * unit.scale, n_sites)
             outputs.append(model(batch).mean(dim=1)[:, unit.column].double().cpu().numpy())
-    baseline = unit.scale * float(offset) + unit.mean
-    predictions = unit.scale * np.concatenate(outputs) + unit.mean
-    return SiteAttributions(values, np.full(len(values), baseline), predictions)
+    beside = beside_network(estimator, graphs, unit)
+    baselines = unit.scale * float(offset) + unit.mean + beside
+    predictions = unit.scale * np.concatenate(outputs) + unit.mean + beside
+    return SiteAttributions(values, baselines, predictions)
 
 
 def is_additive(estimator: PropertyEstimator) -> bool:

@@ -18,6 +18,7 @@ from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.exceptions import InvalidInputError, MissingDependencyError
 from dssl_sklearn.explain._network import (
     TargetUnit,
+    beside_network,
     check_estimator,
     graphs_of,
     split_sites,
@@ -47,7 +48,9 @@ def integrated_gradients(
               \big(e' + \alpha (e - e')\big)\, d\alpha ,
 
     by Gauss-Legendre quadrature [1]_. The values add up to the prediction less that at the
-    baseline; ``residuals`` of the result holds what the quadrature misses.
+    baseline; ``residuals`` of the result holds what the quadrature misses. Of a `DSSLRegressor`
+    with a Gaussian process beside its network (`kernel_share`) only the network's part is split,
+    and that of the process stands in the baseline.
 
     Parameters
     ----------
@@ -110,10 +113,9 @@ def integrated_gradients(
         )
         of_sites = found.squeeze(0).sum(dim=1) * unit.scale
         values += split_sites(of_sites, graphs.n_sites[index : index + 1])
+    rest = unit.mean + beside_network(estimator, graphs, unit)
     return SiteAttributions(
-        values,
-        unit.scale * np.array(references) + unit.mean,
-        unit.scale * np.array(outputs) + unit.mean,
+        values, unit.scale * np.array(references) + rest, unit.scale * np.array(outputs) + rest
     )
 
 

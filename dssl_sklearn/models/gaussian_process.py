@@ -114,8 +114,8 @@ class GaussianProcess:
             weights.append(torch.zeros_like(column).masked_scatter(known, factors))
             params.append(tuned)
             offsets.append(offset)
-        learned = map(torch.stack, (params, weights, offsets))
-        return cls(center, scale, inputs, *learned, sizes)
+        log_params, factors_of = torch.stack(params), torch.stack(weights)
+        return cls(center, scale, inputs, log_params, factors_of, torch.stack(offsets), sizes)
 
     def predict(self, groups: Sequence[Tensor]) -> NDArray[np.float64]:
         """Predict standardized targets.
@@ -170,7 +170,7 @@ class GaussianProcess:
         if odd := sorted(names ^ tensors.keys()):
             raise InvalidInputError(f"a Gaussian process has no or needs the tensor {odd[0]!r}")
         sizes = tensors["sizes"]
-        n_points = tensors["inputs"].shape[0]
+        n_points = len(tensors["inputs"]) if tensors["inputs"].ndim else 0
         if sizes.dtype != torch.int64 or sizes.ndim != 1 or bool((sizes < 1).any()):
             raise InvalidInputError("'sizes' must hold the numbers of features of the groups")
         width, n_params = int(sizes.sum()), 3 * len(sizes) + 2
@@ -191,7 +191,8 @@ class GaussianProcess:
                 )
             if not bool(found.isfinite().all()):
                 raise InvalidInputError(f"{name!r} is not all finite")
-        return cls(**tensors)
+        # Where a file was mapped, products of unaligned memory round differently.
+        return cls(**{name: tensor.clone() for name, tensor in tensors.items()})
 
 
 def _standardization(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,8 +209,8 @@ def _standardized(features: Tensor, center: Tensor, scale: Tensor) -> Tensor:
 
 def _squares(rows: Tensor, others: Tensor, sizes: Tensor) -> list[Tensor]:
     """Mean squared differences of every pair, group by group."""
-    found = []
-    for a, b in zip(rows.split(sizes.tolist(), 1), others.split(sizes.tolist(), 1), strict=True):
+    found, widths = [], sizes.tolist()
+    for a, b in zip(torch.split(rows, widths, 1), torch.split(others, widths, 1), strict=True):
         product = torch.addmm(b.square().sum(1), a, b.T, alpha=-2)
         found.append(((product + a.square().sum(1, keepdim=True)) / a.shape[1]).clamp_min(0))
     return found
@@ -254,7 +255,7 @@ def _tune(squares: Sequence[Tensor], targets: Tensor) -> Tensor:
         fitted = (cut * torch.cholesky_solve(cut, factor)).sum() / 2
         pull = _PRIOR * n_points**0.5 * (params - start).square().sum()
         loss = fitted + factor.diagonal().log().sum() + pull
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.item(), torch.as_tensor(params.grad).numpy()
 
     bounds = [(-5.0, 5.0)] * (3 * n_groups + 1) + [(-7.0, 1.0)]

@@ -146,6 +146,7 @@ class TestRun:
             settings={},
             tables=(),
             card=None,
+            alone=None,
             make=lambda seed: fits.append(seed) or Median(),
         )
         monkeypatch.setattr(runner, "choose_methods", lambda _: {"median": method})

@@ -398,8 +398,10 @@ class TestEarlyStopping:
         params = {**tiny, "max_epochs": 60, "lr": 0.05, "schedule": "constant"}
         # Nothing can be learned of these classes.
         y = train[1] if request.param is DSSLRegressor else np.arange(24) * 7 % 5 > 2
+        alone = {"kernel_share": 0} if request.param is DSSLRegressor else {}
         return request.param(
             **params,
+            **alone,
             n_members=1,
             early_stopping=True,
             n_iter_no_change=4,
@@ -440,7 +442,7 @@ class TestLoss:
     def test_by_name(self, tiny, train, name, function):
         """Losses of an untrained epoch are those of the predictions that follow from it."""
         params = {**tiny, "max_epochs": 1, "lr": 1e-12, "weight_decay": 0.0, "loss": name}
-        params["n_members"] = 1
+        params |= {"n_members": 1, "kernel_share": 0}
         model = DSSLRegressor(**params).fit(*train)
         error = torch.tensor((model.predict(train[0]) - train[1]) / model.y_scale_)
         expected = float(function(error, torch.zeros_like(error)))
@@ -468,7 +470,7 @@ class TestLoss:
 
 class TestMembers:
     def test_their_mean_predicts_and_their_spread_is_the_std(self, tiny, train):
-        model = DSSLRegressor(**tiny, n_members=5).fit(*train)
+        model = DSSLRegressor(**tiny, n_members=5, kernel_share=0).fit(*train)
         members = model._predict_raw(train[0])[..., 0] * model.y_scale_ + model.y_mean_
         assert members.shape == (24, 5)
         prediction, std = model.predict(train[0], return_std=True)

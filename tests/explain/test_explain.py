@@ -41,12 +41,17 @@ def test_contributions_sum_to_the_prediction(regressor, crystals, readout):
     np.testing.assert_allclose(split.predictions, predicted, rtol=0, atol=1e-6)
     assert np.abs(split.residuals).max() < 1e-5
     assert [len(values) for values in split] == [len(s) for s in crystals]
-    assert np.ptp(split.baselines) == 0
+    assert model.kernel_ is not None
+    alone = site_contributions(
+        regressor(head_params=LINEAR, readout=readout, kernel_share=0), crystals
+    )
+    assert np.ptp(alone.baselines) == 0
+    np.testing.assert_allclose(split[0], (1 - model.kernel_.share) * alone[0], rtol=1e-5)
     assert max(np.abs(values).max() for values in split) > 1e-3
 
 
 def test_contributions_are_the_terms_of_the_linear_map(regressor, crystals):
-    model = regressor(head_params=LINEAR, readout="mean")
+    model = regressor(head_params=LINEAR, readout="mean", kernel_share=0)
     network = model.net_.module_
     row = next(i for i, s in enumerate(crystals) if len(s) > 2)
     sites = copy.copy(DSSLPretrainer(max_epochs=0)).fit(crystals[:1])
@@ -166,7 +171,7 @@ def test_more_steps_are_closer(regressor, crystals):
 
 
 def test_the_masked_baseline_is_the_prediction_for_masked_atoms(regressor, crystals):
-    model = regressor()
+    model = regressor(kernel_share=0)
     split = integrated_gradients(model, crystals[-1:], baseline="masked", n_steps=2)
     network = model.net_.module_
     builder = model._builder(model.architecture_)

@@ -10,8 +10,8 @@ from dssl_sklearn.crystals.elements import element_property
 from dssl_sklearn.crystals.stiffness import prior_stiffness
 from dssl_sklearn.datasets import load_elasticity
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.objectives import Denoising, Descriptors
 from dssl_sklearn.models.descriptors import describe, element_table
+from dssl_sklearn.objectives import Denoising, Descriptors
 from dssl_sklearn.views.view import ViewSpec
 
 

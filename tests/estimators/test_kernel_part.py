@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from dssl_sklearn import DSSLPretrainer, DSSLRegressor
+from dssl_sklearn.estimators.kernel_part import MIN_LABELS
+
+
+@pytest.fixture(scope="module")
+def train(elastic):
+    structures, y = elastic
+    return structures[:40], np.asarray(y[:40])
+
+
+@pytest.fixture(scope="module")
+def held_out(elastic):
+    structures, y = elastic
+    return structures[40:], np.asarray(y[40:])
+
+
+@pytest.mark.parametrize("pretrained", [None, "mp"])
+def test_shares_the_prediction_with_the_network(tiny, train, held_out, pretrained):
+    params = dict(tiny) if pretrained is None else {"max_epochs": 1, "random_state": 0}
+
+    def predict(share):
+        model = DSSLRegressor(**params, pretrained=pretrained, kernel_share=share).fit(*train)
+        return model.predict(held_out[0])
+
+    network, process = predict(0), predict(1)
+    np.testing.assert_allclose(predict(0.25), 0.75 * network + 0.25 * process, rtol=1e-9)
+    np.testing.assert_allclose(predict(None), 0.6 * network + 0.4 * process, rtol=1e-9)
+    error = np.abs(process - held_out[1]).mean()
+    assert error < 0.7 * np.abs(train[1].mean() - held_out[1]).mean()
+
+
+def test_does_not_change_the_network(tiny, train, held_out):
+    with_it, alone = (DSSLRegressor(**tiny, kernel_share=s).fit(*train) for s in (None, 0))
+    assert with_it.kernel_ is not None
+    assert alone.kernel_ is None
+    with_it.kernel_ = None
+    np.testing.assert_array_equal(with_it.predict(held_out[0]), alone.predict(held_out[0]))
+
+
+def test_std_is_that_of_the_mixture(tiny, train, held_out):
+    model = DSSLRegressor(**tiny).fit(*train)
+    alone, process = (DSSLRegressor(**tiny, kernel_share=s).fit(*train) for s in (0, 1))
+    prediction, std = model.predict(held_out[0], return_std=True)
+    network, of_heads = alone.predict(held_out[0], return_std=True)
+    apart = network - process.predict(held_out[0])
+    np.testing.assert_allclose(std**2, 0.6 * of_heads**2 + 0.6 * 0.4 * apart**2, rtol=1e-6)
+    np.testing.assert_array_equal(prediction, model.predict(held_out[0]))
+
+
+def test_few_labels_leave_it_out(tiny, train):
+    n = MIN_LABELS
+    assert DSSLRegressor(**tiny).fit(train[0][:n], train[1][:n]).kernel_ is not None
+    assert DSSLRegressor(**tiny).fit(train[0][: n - 1], train[1][: n - 1]).kernel_ is None
+    sparse = np.column_stack([train[1], np.where(np.arange(40) < n - 1, train[1], np.nan)])
+    assert DSSLRegressor(**tiny).fit(train[0], sparse).kernel_ is None
+
+
+def test_a_refit_without_training_forgets_it(tiny, train):
+    model = DSSLRegressor(**tiny).fit(*train)
+    assert model.set_params(max_epochs=0).fit(*train).kernel_ is None
+
+
+def test_its_share_shrinks_where_it_sees_a_part(tiny, train, monkeypatch):
+    monkeypatch.setattr("dssl_sklearn.estimators.kernel_part.N_POINTS", 30)
+    model = DSSLRegressor(**tiny).fit(*train)
+    assert model.kernel_.share == pytest.approx(0.4 * 30 / 40)
+    assert model.kernel_.process.inputs.shape[0] == 30
+
+
+def test_the_paper_predicts_with_the_network(tiny_paper, train):
+    assert DSSLRegressor(**tiny_paper).fit(*train).kernel_ is None
+
+
+def test_several_targets(tiny, train, held_out):
+    y = np.column_stack([train[1], 5 - 100 * train[1]])
+    found = DSSLRegressor(**tiny, kernel_share=1).fit(train[0], y).predict(held_out[0])
+    np.testing.assert_allclose(found[:, 1], 5 - 100 * found[:, 0], rtol=2e-2)
+
+
+def test_keeps_the_pretrained_network_as_it_was(tiny, train, held_out, tmp_path):
+    """Neither fine-tuning nor another fit of the pretrainer changes what it compares."""
+    pretrainer = DSSLPretrainer(**tiny).fit(train[0])
+    model = DSSLRegressor(**tiny, pretrained=pretrainer).fit(*train)
+    frozen = model.kernel_.encoder.network.state_dict()
+    for name, tensor in pretrainer.encoder_.state_dict().items():
+        np.testing.assert_array_equal(frozen[name], tensor)
+    before = model.predict(held_out[0])
+    pretrainer.set_params(random_state=7).fit(train[0][:20])
+    np.testing.assert_array_equal(model.predict(held_out[0]), before)
+    model.save(tmp_path / "model.safetensors")
+    again = DSSLRegressor.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(again.predict(held_out[0]), before)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, "half"])
+def test_refuses_other_shares(tiny, train, share):
+    with pytest.raises(ValueError, match="kernel_share"):
+        DSSLRegressor(**tiny, kernel_share=share).fit(*train)
+
+
+def test_skipped_structures_get_no_prediction(tiny, train, held_out):
+    model = DSSLRegressor(**tiny, on_error="skip").fit(*train)
+    with pytest.warns(UserWarning, match="unusable"):
+        found = model.predict([held_out[0][0], "no structure", held_out[0][1]])
+    assert np.isnan(found).tolist() == [False, True, False]
+    np.testing.assert_allclose(found[[0, 2]], model.predict(held_out[0][:2]), rtol=1e-6)

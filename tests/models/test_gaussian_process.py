@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+
+from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.models.gaussian_process import _SMALLEST_NOISE, GaussianProcess
+
+
+def groups_of(values):
+    """Two groups of features."""
+    return [torch.tensor(values[:, :2]), torch.tensor(values[:, 2:])]
+
+
+@pytest.fixture(scope="module")
+def sample():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(150, 5)) * [1, 10, 0.1, 1, 1] + [0, 5, 0, 0, 0]
+    y = np.sin(values[:, 0]) + 3 * values[:, 2] ** 2 + 0.02 * rng.normal(size=150)
+    return values, ((y - y.mean()) / y.std())[:, None]
+
+
+def fitted(sample, rows=slice(0, 100), y=None, weight=None):
+    values, targets = sample
+    targets = targets[rows] if y is None else y
+    weight = np.ones(len(targets)) if weight is None else weight
+    return GaussianProcess.fit(groups_of(values[rows]), targets, weight)
+
+
+def error(process, sample):
+    values, y = sample
+    return np.abs(process.predict(groups_of(values[100:])) - y[100:]).mean(axis=0)
+
+
+def test_learns_what_some_features_of_some_groups_decide(sample):
+    assert error(fitted(sample), sample)[0] < 0.15
+    assert np.abs(sample[1][100:]).mean() > 0.5
+
+
+def test_equals_scikit_learn_with_the_same_kernel(sample):
+    """With one group, both terms have the same form, and nothing stands out."""
+    values, y = sample[0][:59], sample[1][:59]
+    process = GaussianProcess.fit([torch.tensor(values)], y, np.ones(59))
+    together, alone, first, second, noise = process.log_params[0].exp().tolist()
+    n = values.shape[1]
+    kernel = ConstantKernel(first) * Matern(np.sqrt(n * together), nu=1.5)
+    kernel += ConstantKernel(second) * Matern(np.sqrt(n * alone), nu=1.5)
+    x = ((torch.tensor(values) - process.center) * process.scale).numpy()
+    offset = float(process.offset)
+    trust = np.ones(59)
+    for _ in range(3):
+        inverse = np.linalg.inv(kernel(x) + np.diag((noise + _SMALLEST_NOISE) / trust))
+        centered = y[:, 0] - (inverse @ y).sum() / inverse.sum()
+        left_out = inverse @ centered / np.diag(inverse)
+        trust = np.minimum(1, 1.5 * 1.4826 * np.median(np.abs(left_out)) / np.abs(left_out))
+    theirs = GaussianProcessRegressor(
+        kernel, alpha=(noise + _SMALLEST_NOISE) / trust, optimizer=None
+    ).fit(x, y[:, 0] - offset)
+    new = sample[0][100:]
+    expected = theirs.predict((new - process.center.numpy()) * process.scale.numpy()) + offset
+    found = process.predict([torch.tensor(new)])[:, 0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_outliers_hardly_matter(sample):
+    y = sample[1][:100].copy()
+    y[::20] += 15
+    robust = error(fitted(sample, y=y), sample)[0]
+    least_squares = np.abs(y.mean() - y[1:20].mean())
+    assert robust < 0.3 < least_squares
+
+
+def test_unknown_targets_are_left_out_one_by_one(sample):
+    y = np.hstack([sample[1][:100], -sample[1][:100]])
+    y[50:, 0] = np.nan
+    both = fitted(sample, y=y)
+    assert (both.weights[0, 50:] == 0).all()
+    assert (both.weights[1] != 0).all()
+    alone = fitted(sample, y=-sample[1][:100])
+    new = groups_of(sample[0][100:])
+    np.testing.assert_allclose(both.predict(new)[:, 1], alone.predict(new)[:, 0], atol=1e-9)
+
+
+def test_weight_is_trust(sample):
+    """What has hardly any weight could as well be missing."""
+    y = sample[1][:100].copy()
+    y[60:] = 3.0
+    weight = np.where(np.arange(100) < 60, 1.0, 1e-9)
+    assert error(fitted(sample, y=y, weight=weight), sample)[0] < 0.35
+    assert error(fitted(sample, y=y), sample)[0] > 0.5
+
+
+def test_does_not_run_away(sample):
+    """Features far outside of what was seen are cut."""
+    values = sample[0][100:] * 1e9
+    assert np.abs(fitted(sample).predict(groups_of(values))).max() < np.abs(sample[1]).max()
+
+
+@pytest.mark.parametrize("y", [np.zeros((30, 1)), np.repeat([[0.0], [1.0]], 15, axis=0)])
+def test_degenerate_input_stays_finite(y):
+    """Constant targets, features that never vary, equal crystals."""
+    same = np.ones((30, 5))
+    process = GaussianProcess.fit(groups_of(same), y, np.ones(30))
+    found = process.predict(groups_of(same * 7))
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, y.mean(), atol=0.51)
+
+
+def test_repeats_exactly(sample):
+    first, second = fitted(sample), fitted(sample)
+    assert all(
+        torch.equal(tensor, second.to_tensors()[name])
+        for name, tensor in first.to_tensors().items()
+    )
+
+
+def test_round_trip(sample):
+    process = fitted(sample)
+    again = GaussianProcess.from_tensors(process.to_tensors(), 1)
+    new = groups_of(sample[0][100:])
+    np.testing.assert_array_equal(again.predict(new), process.predict(new))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda t: t.pop("offset"), "offset"),
+        (lambda t: t.update(more=t["offset"]), "more"),
+        (lambda t: t.update(sizes=t["sizes"] + 1), "expected float64 of shape"),
+        (lambda t: t.update(sizes=torch.tensor([-1, 6])), "sizes"),
+        (lambda t: t.update(weights=t["weights"][:, :-1]), "weights"),
+        (lambda t: t.update(inputs=t["inputs"].float()), "inputs"),
+        (lambda t: t.update(inputs=torch.tensor(1.0)), "inputs"),
+        (lambda t: t.update(scale=t["scale"] / 0), "not all finite"),
+    ],
+)
+def test_refuses_what_does_not_fit(sample, change, message):
+    tensors = dict(fitted(sample).to_tensors())
+    change(tensors)
+    with pytest.raises(InvalidInputError, match=message):
+        GaussianProcess.from_tensors(tensors, 1)
