@@ -28,7 +28,7 @@ LOADERS = {
     "log10 G": (load_elasticity, "log10_G_VRH"),
     "n": (load_dielectric, "n"),
     "poly_total": (load_dielectric, "poly_total"),
-    "formation energy": (load_formation_energy, "formation_energy_per_atom"),
+    "formation energy": (load_formation_energy, "formation_energy"),
 }
 N_TESTED = 300
 
