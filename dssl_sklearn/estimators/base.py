@@ -300,7 +300,8 @@ class CrystalEstimator(BaseEstimator):
             stop = StopEarly(patience=self.n_iter_no_change, load_best=True, sink=noop)
             callbacks.append(("early_stopping", stop))
         # All weights in one go, in a sixth of the time; not every other optimizer can do that.
-        fused = {} if "optimizer" in (self.net_params or {}) else {"optimizer__fused": True}
+        own_way = {"optimizer", "optimizer__foreach"} & set(self.net_params or {})
+        fused = {} if own_way else {"optimizer__fused": True}
         return {
             **fused,
             "optimizer": torch.optim.AdamW,

@@ -20,7 +20,7 @@ from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.descriptors import element_table, fingerprint
 from dssl_sklearn.models.encoder import CrystalEncoder
 from dssl_sklearn.models.gaussian_process import N_POINTS, GaussianProcess
-from dssl_sklearn.training.data import CrystalDataset, EdgeBudgetSampler
+from dssl_sklearn.training.data import CrystalDataset, EdgeBudgetSampler, prediction_batch_size
 from dssl_sklearn.training.seeding import seeded
 from dssl_sklearn.training.weights import load_state, prefixed, under_prefix
 
@@ -160,7 +160,8 @@ def _features(encoder: FrozenEncoder | None, graphs: GraphDataset, batch_size: i
     """Groups of features of crystals: bonds, composition, and the embedding if there is one."""
     elements, of_elements = element_table(), torch.as_tensor(element_features()).float()
     groups = []
-    for rows in EdgeBudgetSampler(graphs.n_edges, batch_size, shuffle=False):
+    size = prediction_batch_size(graphs.n_edges, batch_size)
+    for rows in EdgeBudgetSampler(graphs.n_edges, size, shuffle=False):
         batch = graphs.batch(rows)
         with torch.inference_mode():
             learned = () if encoder is None else (encoder.network(batch)[1],)
