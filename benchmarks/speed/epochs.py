@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ from samples import labels, load_graphs, spread_sample
 
 from dssl_sklearn import DSSLPretrainer
 from dssl_sklearn.crystals.dataset import GraphDataset
+from dssl_sklearn.estimators.kernel_part import KernelPart
 from dssl_sklearn.training.data import CrystalDataset
 
 
@@ -35,11 +37,12 @@ def measure(settings: Settings) -> dict[str, Any]:
     Returns
     -------
     dict
-        Tables "gated", "default" and "loader".
+        Tables "gated", "default", "process" and "loader".
     """
     return {
         "gated": _gated(settings),
         "default": _default(settings),
+        "process": _process(settings),
         "loader": _loader_shares(settings),
     }
 
@@ -175,6 +178,29 @@ def _default(settings: Settings) -> dict[str, Any]:
             "share_of_sgemm": ratio([per_crystal / sgemm] * len(took), took),
         }
     return rows
+
+
+def _process(settings: Settings) -> dict[str, Any]:
+    """What the Gaussian process beside a pretrained network adds, after some thousand labels."""
+    graphs = load_graphs(settings)
+    model = regressor(graphs, settings, pretrained="mp", max_epochs=1, kernel_share=None)
+    alone = copy.copy(model)
+    alone.kernel_ = None
+    labeled = CrystalDataset(graphs, y=_labeled(graphs).targets["y"], weight=np.ones(len(graphs)))
+    encoder = None if model.kernel_ is None else model.kernel_.encoder
+    fit = partial(KernelPart.fit, 0.4, encoder, labeled, settings.seed, model.net_.batch_size)
+    jobs: dict[str, Job] = {
+        "both": partial(model.predict, graphs),
+        "network": partial(alone.predict, graphs),
+        "fit": fit,
+    }
+    seconds = _interleaved(jobs, settings)
+    return {
+        "n_labels": len(graphs),
+        "fit_seconds": spread(seconds["fit"]),
+        "per_second": rate(len(graphs), seconds["both"]),
+        "network_per_second": rate(len(graphs), seconds["network"]),
+    }
 
 
 #: Crystals whose matrix products are counted.

@@ -70,7 +70,8 @@ def regressor(graphs: GraphDataset, settings: Settings, **params: Any) -> DSSLRe
     settings : Settings
         Gives the seed.
     **params
-        Arguments of `DSSLRegressor`; without `max_epochs` nothing is trained.
+        Arguments of `DSSLRegressor`; without `max_epochs` nothing is trained, and without
+        `kernel_share` there is the network alone.
 
     Returns
     -------
@@ -78,6 +79,7 @@ def regressor(graphs: GraphDataset, settings: Settings, **params: Any) -> DSSLRe
         The regressor; its net is ready for single steps.
     """
     params = {"device": "cpu", "random_state": settings.seed, "max_epochs": 0, **params}
+    params.setdefault("kernel_share", 0.0)
     model = DSSLRegressor(**params).fit(graphs, labels(len(graphs), settings.seed))
     _for_steps(model.net_)
     return model

@@ -119,6 +119,17 @@ def _epochs(section: dict[str, Any]) -> list[str]:
             for name, what in names.items()
         ],
     )
+    if process := section.get("process"):
+        lines += [
+            "",
+            (
+                "The rates above are those of the network alone. A default `DSSLRegressor` on "
+                f"pretrained weights, fitted to {process['n_labels']:,} labels, compares with them "
+                f"by its Gaussian process: {spread(process['fit_seconds'])} CPU-seconds of its "
+                f"fit, and {spread(process['per_second'])} predictions per CPU-second, against "
+                f"{spread(process['network_per_second'])} of its network alone."
+            ),
+        ]
     lines += ["", "Making the batches, as a share of a training step:", ""]
     lines += table(
         ["", "share", "microseconds per crystal"],
