@@ -20,11 +20,12 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from accuracy.figure import draw_curves
-from accuracy.methods import Method, classical_methods
+from accuracy.methods import ALONE, Method, classical_methods
 from accuracy.networks import PaperSettings, network_methods
 from accuracy.store import Record, read_records
 from accuracy.summary import latest, read_compact, series_of, write_compact
 from accuracy.tables import (
+    SCRATCH,
     choice_table,
     cost_table,
     curve_table,
@@ -55,7 +56,7 @@ def main() -> None:
     filled = contents(records, titles, ours)
     curves = series_of(records, "curves")
     if curves:
-        draw_curves(curves, titles, options.figure)
+        draw_curves(curves, _whole(titles), options.figure)
         link = os.path.relpath(options.figure, options.page.parent)
         filled["figure"] = f"![Mean absolute error against the number of labels]({link})"
     for name, content in filled.items():
@@ -110,6 +111,9 @@ def contents(
     folds, curves = series_of(records, "folds"), series_of(records, "curves")
     tasks = list(TASKS)
     not_run = "Not run yet."
+    whole = _whole(titles)
+    alone = {name: title for name, title in titles.items() if name not in whole}
+    of_alone = (tasks, 0, SCRATCH + ALONE), (tasks, _FEW_LABELS, SCRATCH + ALONE)
     curve_tables = [
         f"**{TASKS[task].title}** ({TASKS[task].unit})\n\n"
         + curve_table(curves, titles, task, CURVE_SIZES)
@@ -117,16 +121,23 @@ def contents(
     ]
     return {
         "folds": error_table(folds, titles, tasks, 0),
-        "folds-gain": gain_table(folds, titles, tasks, 0),
-        "folds-losses": "\n".join(loss_lines(folds, titles, ours, tasks, 0)) or not_run,
-        "published": published_table(folds, titles),
+        "folds-gain": gain_table(folds, whole, tasks, 0),
+        "folds-gain-network": gain_table(folds, alone, *of_alone[0]),
+        "folds-losses": "\n".join(loss_lines(folds, whole, ours, tasks, 0)) or not_run,
+        "published": published_table(folds, whole),
         "curves": "\n\n".join(curve_tables),
-        "curves-gain": gain_table(curves, titles, tasks, _FEW_LABELS),
-        "curves-losses": "\n".join(loss_lines(curves, titles, ours, tasks, _FEW_LABELS)) or not_run,
+        "curves-gain": gain_table(curves, whole, tasks, _FEW_LABELS),
+        "curves-gain-network": gain_table(curves, alone, *of_alone[1]),
+        "curves-losses": "\n".join(loss_lines(curves, whole, ours, tasks, _FEW_LABELS)) or not_run,
         "choices": choice_table(records, titles, tasks),
-        "cost": cost_table(folds, titles, tasks),
+        "cost": cost_table(folds, whole, tasks),
         "leaks": leak_lines(records),
     }
+
+
+def _whole(titles: Mapping[str, str]) -> dict[str, str]:
+    """Without the methods that are a part of another one."""
+    return {name: title for name, title in titles.items() if not name.endswith(ALONE)}
 
 
 def leak_lines(records: Sequence[Record]) -> str:

@@ -76,12 +76,18 @@ def curve_table(series: Table, titles: Mapping[str, str], task: str, sizes: Sequ
     return layout("method", titles, columns)
 
 
-def gain_table(series: Table, titles: Mapping[str, str], tasks: Sequence[str], size: int) -> str:
-    """Paired differences to the network from scratch in percent, negative where better."""
-    others = {name: title for name, title in titles.items() if name != SCRATCH}
+def gain_table(
+    series: Table,
+    titles: Mapping[str, str],
+    tasks: Sequence[str],
+    size: int,
+    reference: str = SCRATCH,
+) -> str:
+    """Paired differences to a method, ours from scratch, in percent, negative where better."""
+    others = {name: title for name, title in titles.items() if name != reference}
     columns = {}
     for task in tasks:
-        scratch = series.get((task, SCRATCH, size), Series())
+        scratch = series.get((task, reference, size), Series())
         cells = {}
         for name in others:
             paired = paired_difference(series.get((task, name, size), Series()), scratch)

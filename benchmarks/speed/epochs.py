@@ -186,7 +186,9 @@ def _process(settings: Settings) -> dict[str, Any]:
     model = regressor(graphs, settings, pretrained="mp", max_epochs=1, kernel_share=None)
     alone = copy.copy(model)
     alone.kernel_ = None
-    labeled = CrystalDataset(graphs, y=_labeled(graphs).targets["y"], weight=np.ones(len(graphs)))
+    labeled = CrystalDataset(
+        graphs, y=_labeled(graphs).targets["y"].numpy(), weight=np.ones(len(graphs))
+    )
     encoder = None if model.kernel_ is None else model.kernel_.encoder
     fit = partial(KernelPart.fit, 0.4, encoder, labeled, settings.seed, model.net_.batch_size)
     jobs: dict[str, Job] = {
