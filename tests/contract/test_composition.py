@@ -210,6 +210,8 @@ class TestPipeline:
         assert pipeline[-1].pretrained.lr == 0.1
         assert clone(pipeline)[-1].net_params == {"optimizer__eps": 1e-6}
 
+    # joblib's remark where writing takes half a second, on a machine with much to do.
+    @pytest.mark.filterwarnings("ignore:Persisting input arguments:UserWarning")
     def test_memory_fits_a_step_once(self, train, new, tiny, tmp_path, monkeypatch):
         fits = []
         fit = DSSLPretrainer.fit

@@ -23,7 +23,8 @@ def close(found, expected, factor=1.0):
 
 
 def rotated(structure, seed):
-    rotation = Rotation.random(rng=seed).as_matrix()
+    quaternion = np.random.default_rng(seed).normal(size=4)
+    rotation = Rotation.from_quat(quaternion).as_matrix()
     lattice = Lattice(structure.lattice.matrix @ rotation.T)
     return Structure(lattice, structure.species, structure.frac_coords)
 
