@@ -56,7 +56,8 @@ class MissingDependencyError(DSSLError, ImportError):
     """An optional package is needed for what was asked."""
 
 
-class OutOfMemoryError(DSSLError, MemoryError):
+# In this order, since ``MemoryError.__new__``, which some unpickle with, wants its own first.
+class OutOfMemoryError(MemoryError, DSSLError):
     """The machine, or the limit of the process, has not enough memory for what was asked."""
 
 

@@ -139,6 +139,7 @@ BAD = {
     "checkpoint_dir": [3],
     "warm_start": ["yes", 3],
     "n_members": [0, 2.5],
+    "kernel_share": [-0.1, 1.5, "half"],
     "head_params": [{"depth": 3}, {"hidden": 0}, 7],
     "backbone_lr_factor": [-0.1, "low"],
     "freeze_epochs": [-1, 1.5],
