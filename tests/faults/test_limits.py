@@ -55,6 +55,8 @@ def test_a_network_that_does_not_fit_into_memory(cls, tiny, elastic):
         cls(**huge).fit(X, y > 2 if cls is DSSLClassifier else y)
     assert isinstance(e.value, DSSLError)
     assert isinstance(pickle.loads(pickle.dumps(e.value)), MemoryError)
+    # As tblib makes it anew, which distributed installs.
+    assert isinstance(OutOfMemoryError.__new__(OutOfMemoryError), DSSLError)
 
 
 def test_predictions_that_do_not_fit_into_memory(fitted_pretrainer, elastic, monkeypatch):
