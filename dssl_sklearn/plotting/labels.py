@@ -175,7 +175,8 @@ class LearningCurveDisplay:
         if len(rows) > 1:
             ax.fill_between(labels, low, high, color=color, alpha=0.15, linewidth=0)
         else:
-            ax.errorbar(labels, mean, [mean - low, high - mean], color=color, capsize=3)
+            error = np.stack([mean - low, high - mean])
+            ax.errorbar(labels, mean, error, color=color, capsize=3)
 
     def _set_log(self, ax: Axes) -> None:
         from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
