@@ -27,7 +27,7 @@ from samples import labels, load_graphs, spread_sample
 
 from dssl_sklearn import DSSLPretrainer
 from dssl_sklearn.crystals.dataset import GraphDataset
-from dssl_sklearn.estimators.kernel_part import KernelPart
+from dssl_sklearn.estimators.kernel_part import ComparedCrystals, KernelPart
 from dssl_sklearn.training.data import CrystalDataset
 
 
@@ -186,11 +186,13 @@ def _process(settings: Settings) -> dict[str, Any]:
     model = regressor(graphs, settings, pretrained="mp", max_epochs=1, kernel_share=None)
     alone = copy.copy(model)
     alone.kernel_ = None
-    labeled = CrystalDataset(
-        graphs, y=_labeled(graphs).targets["y"].numpy(), weight=np.ones(len(graphs))
-    )
+    targets, weight = _labeled(graphs).targets["y"].numpy(), np.ones(len(graphs))
     encoder = None if model.kernel_ is None else model.kernel_.encoder
-    fit = partial(KernelPart.fit, 0.4, encoder, labeled, settings.seed, model.net_.batch_size)
+
+    def fit() -> KernelPart:
+        compared = ComparedCrystals.of(encoder, graphs, settings.seed, model.net_.batch_size)
+        return KernelPart.fit(0.4, compared, targets, weight)
+
     jobs: dict[str, Job] = {
         "both": partial(model.predict, graphs),
         "network": partial(alone.predict, graphs),

@@ -20,7 +20,7 @@ from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.descriptors import element_table, fingerprint
 from dssl_sklearn.models.encoder import CrystalEncoder
 from dssl_sklearn.models.gaussian_process import N_POINTS, GaussianProcess
-from dssl_sklearn.training.data import CrystalDataset, EdgeBudgetSampler, prediction_batch_size
+from dssl_sklearn.training.data import EdgeBudgetSampler, prediction_batch_size
 from dssl_sklearn.training.seeding import seeded
 from dssl_sklearn.training.weights import load_state, prefixed, under_prefix
 
@@ -57,6 +57,50 @@ class FrozenEncoder:
 
 
 @dataclass(frozen=True, eq=False)
+class ComparedCrystals:
+    """Labeled crystals that new ones are compared with, and what is known of them.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_points,), int64
+        Which of the labeled crystals, in random order, as the first ones tune the kernel.
+    groups : list of Tensor of shape (n_points, n_features_of_group)
+        Their features.
+    encoder : FrozenEncoder or None
+        Pretrained network that made some of these.
+    """
+
+    rows: NDArray[np.int64]
+    groups: list[Tensor]
+    encoder: FrozenEncoder | None
+
+    @classmethod
+    def of(
+        cls, encoder: FrozenEncoder | None, graphs: GraphDataset, seed: int, batch_size: int
+    ) -> Self:
+        """Choose crystals, all if they are not too many, and describe them.
+
+        Parameters
+        ----------
+        encoder : FrozenEncoder or None
+            Pretrained network.
+        graphs : GraphDataset
+            All labeled crystals.
+        seed : int
+            Which crystals, and their order.
+        batch_size : int
+            Crystals described at a time.
+
+        Returns
+        -------
+        ComparedCrystals
+            Described.
+        """
+        rows = np.random.default_rng(seed).permutation(len(graphs))[:N_POINTS]
+        return cls(rows, _features(encoder, graphs.take(rows), batch_size), encoder)
+
+
+@dataclass(frozen=True, eq=False)
 class KernelPart:
     """Gaussian process on what bonds, composition and pretraining say of a crystal.
 
@@ -78,11 +122,10 @@ class KernelPart:
     def fit(
         cls,
         share: float,
-        encoder: FrozenEncoder | None,
-        dataset: CrystalDataset,
-        seed: int,
-        batch_size: int,
-    ) -> Self | None:
+        compared: ComparedCrystals,
+        targets: NDArray[np.floating],
+        weight: NDArray[np.floating],
+    ) -> Self:
         """Learn from labeled crystals.
 
         Parameters
@@ -90,29 +133,21 @@ class KernelPart:
         share : float
             Share of the prediction wanted. Where not all labels can be compared with, it shrinks
             with their number, as the network goes on to learn from all.
-        encoder : FrozenEncoder or None
-            Pretrained network.
-        dataset : CrystalDataset
-            The crystals, with their standardized targets ``y`` of shape (n_crystals, n_outputs),
-            NaN where unknown, and weights ``weight``, above 0.
-        seed : int
-            Which crystals are compared with, if not all.
-        batch_size : int
-            Crystals described at a time.
+        compared : ComparedCrystals
+            Those that predict.
+        targets : ndarray of shape (n_crystals, n_outputs)
+            Standardized targets of all labeled crystals, NaN where unknown.
+        weight : ndarray of shape (n_crystals,)
+            Their weights, above 0.
 
         Returns
         -------
-        KernelPart or None
-            None for a share of 0 or too few labels of a target.
+        KernelPart
+            Fitted.
         """
-        targets, weight = dataset.targets["y"].numpy(), dataset.targets["weight"].numpy()
-        if not share or np.isfinite(targets).sum(axis=0).min() < MIN_LABELS:
-            return None
-        # In random order, since the first ones tune the kernel.
-        rows = np.random.default_rng(seed).permutation(len(targets))[:N_POINTS]
-        groups = _features(encoder, dataset.graphs.take(rows), batch_size)
-        process = GaussianProcess.fit(groups, targets[rows], weight[rows])
-        return cls(share * len(rows) / len(targets), process, encoder)
+        rows = compared.rows
+        process = GaussianProcess.fit(compared.groups, targets[rows], weight[rows])
+        return cls(share * len(rows) / len(targets), process, compared.encoder)
 
     def predict(self, graphs: GraphDataset, batch_size: int) -> NDArray[np.float64]:
         """Predict standardized targets, shape (n_crystals, n_outputs)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -28,3 +29,23 @@ def with_members(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found[f"model.head.weights.{layer}"] = tensors[f"{old}{step}.weight"].T[None].contiguous()
         found[f"model.head.biases.{layer}"] = tensors[f"{old}{step}.bias"][None, None]
     return found
+
+
+def with_scale(targets: Mapping[str, Any]) -> dict[str, Any]:
+    """Description of the targets of a regressor written before logarithms were learned.
+
+    Parameters
+    ----------
+    targets : mapping of str to JSON value
+        As the file has it.
+
+    Returns
+    -------
+    dict of str to JSON value
+        With what is missing, for a linear scale, whose predictions know no limits.
+    """
+    if "y_mean_" not in targets or "y_is_log_" in targets:
+        return dict(targets)
+    mean = targets["y_mean_"]
+    n_targets = len(mean) if isinstance(mean, list) else 1
+    return {**targets, "y_is_log_": [False] * n_targets, "y_min_": mean, "y_max_": mean}

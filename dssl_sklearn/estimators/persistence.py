@@ -17,7 +17,7 @@ from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.card import run_card, versions, write_card
 from dssl_sklearn.estimators.citations import BIBTEX, citation_keys
 from dssl_sklearn.estimators.kernel_part import KernelPart
-from dssl_sklearn.estimators.older_files import with_members
+from dssl_sklearn.estimators.older_files import with_members, with_scale
 from dssl_sklearn.estimators.pretrained import shipped_record
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES
 from dssl_sklearn.estimators.untrusted import check_description, check_shapes, check_targets
@@ -219,12 +219,13 @@ def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Pred
         predictor = cls(**config["params"])
         predictor._validate_params()
         head = config["head"]
-        check_targets(config["targets"], head["n_outputs"])
+        targets = with_scale(config["targets"])
+        check_targets(targets, head["n_outputs"])
         if "n_members" not in head:
             tensors = with_members(tensors)
         check_shapes(lambda: PropertyModel(architecture.build(), **head), tensors, "model.")
         for name in predictor._target_state:
-            value = config["targets"][name]
+            value = targets[name]
             setattr(predictor, name, np.array(value) if isinstance(value, list) else value)
         with seeded(0, "cpu"):
             net = predictor._make_net(architecture.build(), config["head"], 1, config["seed"])

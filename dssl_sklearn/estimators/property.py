@@ -106,12 +106,12 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             if readout != architecture.readout:
                 # What was learned is the backbone; a readout of another kind starts fresh.
                 architecture = replace(architecture, readout=readout, readout_params={})
-        builder = self._builder(architecture)
-        dataset = CrystalDataset(
-            _chosen_graphs(builder, X, rows),
-            y=y[rows],
-            weight=sample_weight[rows].astype(np.float32),
+        graphs = _chosen_graphs(self._builder(architecture), X, rows)
+        learned_y, beside = self._fit_beside(
+            recipe, graphs, y[rows], sample_weight[rows], pretrainer=pretrainer, seed=seed
         )
+        of_targets = {**of_targets, **beside}
+        dataset = CrystalDataset(graphs, y=learned_y, weight=sample_weight[rows].astype(np.float32))
         start = None if pretrainer is None else pretrainer.fit_record_
         n_structures = len(X) + len(about["skipped"])
         given = about.pop("given")[rows]
@@ -124,8 +124,6 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             net.initialize()
             if recipe.standardize:
                 _standardize(net, dataset.graphs)
-            beside = self._fit_beside(recipe, dataset, pretrainer, seed)
-            of_targets = {**of_targets, **beside}
             if recipe.max_epochs:
                 with last_good(self, net, architecture, head, record, **of_targets):
                     self._train(net, dataset, recipe, learned)
@@ -139,12 +137,15 @@ class PropertyEstimator(Persistent, CrystalEstimator):
     def _fit_beside(
         self,
         recipe: FineTuneRecipe,
-        dataset: CrystalDataset,
+        graphs: GraphDataset,
+        y: NDArray[Any],
+        weight: NDArray[np.float64],
+        *,
         pretrainer: DSSLPretrainer | None,
         seed: int,
-    ) -> dict[str, Any]:
-        """Fit what predicts beside the network; fitted attributes by name."""
-        return {}
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Fit all but the network: targets for it to learn, and fitted attributes by name."""
+        return y, {}
 
     def _usable(
         self,

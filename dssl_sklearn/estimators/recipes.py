@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from dssl_sklearn.estimators.target_scale import Scale
 from dssl_sklearn.objectives import Contrastive, Descriptors, Displacement, MaskedAtoms
 from dssl_sklearn.objectives.contrastive import ContrastiveLoss
 from dssl_sklearn.training.losses import RegressionLoss
@@ -61,6 +62,8 @@ class FineTuneRecipe(Network):
     n_members: int = 8
     #: Share of the Gaussian process in a regressor's prediction.
     kernel_share: float = 0.4
+    #: Whether a regressor learns the logarithms of positive targets.
+    target_scale: Scale = "auto"
     #: Whether the head sees embeddings in units of their spread over the labeled crystals.
     standardize: bool = True
 
@@ -122,6 +125,7 @@ FINE_TUNE_RECIPES: dict[RecipeName, FineTuneRecipe] = {
         schedule="plateau",
         n_members=1,
         kernel_share=0.0,
+        target_scale="linear",
         standardize=False,
     ),
 }

@@ -14,15 +14,27 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.inputs import as_sequence
-from dssl_sklearn.estimators.kernel_part import FrozenEncoder, KernelPart
+from dssl_sklearn.estimators.kernel_part import (
+    MIN_LABELS,
+    ComparedCrystals,
+    FrozenEncoder,
+    KernelPart,
+)
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.property import PropertyEstimator
-from dssl_sklearn.estimators.recipes import FineTuneRecipe
+from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, FineTuneRecipe
 from dssl_sklearn.estimators.record import target_names
 from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.estimators.streaming import stream
+from dssl_sklearn.estimators.target_scale import (
+    Scale,
+    TargetScale,
+    check_positive,
+    takes_logarithm,
+)
 from dssl_sklearn.estimators.targets import (
     check_length,
     check_sample_weight,
@@ -30,7 +42,6 @@ from dssl_sklearn.estimators.targets import (
     regression_targets,
 )
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.training.data import CrystalDataset
 from dssl_sklearn.training.losses import RegressionLoss, TargetLoss
 
 
@@ -39,8 +50,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
 
     The backbone starts from pretrained weights or from scratch, a head is put on the crystal
     embedding, and both are trained on the labeled structures [1]_, the backbone at a lower learning
-    rate. Targets are standardized inside and predicted in their own unit. Arguments that are None
-    take the value of the `recipe`.
+    rate. Targets are standardized inside, some on a logarithmic scale, and predicted in their own
+    unit. Arguments that are None take the value of the `recipe`.
 
     Parameters
     ----------
@@ -72,6 +83,11 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         pretrained network before fine-tuning. None for 0.4, or 0 for the paper's; 0 predicts with
         the network alone. Fewer than 20 labels leave it out; beyond 3,000, which are compared with,
         its share shrinks with their number.
+    target_scale : {"auto", "linear", "log"}, default=None
+        Whether the targets are learned as they are, or their logarithms, which suits those that
+        span orders of magnitude. None for "auto", or "linear" for the paper's: "auto" decides for
+        each target by the leave-one-out errors of the Gaussian process on at most 512 labels;
+        fewer than 20 labels, or entries at or below 0, mean "linear".
     head_params : dict, default=None
         Arguments of every head: ``hidden`` (256), ``n_hidden_layers`` (1), ``dropout`` (0).
     cutoff : float, default=None
@@ -139,8 +155,13 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         The fitted Gaussian process, with its share; None where the network predicts alone.
     pretrainer_ : DSSLPretrainer
         Only where `pretrained` was an unfitted pretrainer: the one fitted here.
+    y_is_log_ : ndarray of shape (n_targets,), bool
+        Whether the natural logarithm of a target was learned.
     y_mean_, y_scale_ : ndarray of shape (n_targets,)
-        Weighted mean and standard deviation of the known training targets.
+        Weighted mean and standard deviation of the known training targets, or of their logarithms.
+    y_min_, y_max_ : ndarray of shape (n_targets,)
+        Range of the known training targets. Where logarithms were learned, predictions stay within
+        it, widened by a factor of ``exp(y_scale_)`` at both ends.
 
     References
     ----------
@@ -161,8 +182,16 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         **PropertyEstimator._parameter_constraints,  # noqa: SLF001 - the base's own
         "loss": [StrOptions({"mae", "mse", "huber"}), None],
         "kernel_share": [Interval(Real, 0, 1, closed="both"), None],
+        "target_scale": [StrOptions({"auto", "linear", "log"}), None],
     }
-    _target_state: ClassVar[tuple[str, ...]] = ("y_mean_", "y_scale_", "y_ndim_")
+    _target_state: ClassVar[tuple[str, ...]] = (
+        "y_mean_",
+        "y_scale_",
+        "y_ndim_",
+        "y_is_log_",
+        "y_min_",
+        "y_max_",
+    )
     #: Of files from before it existed, and where nothing was trained.
     kernel_: KernelPart | None = None
 
@@ -177,6 +206,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         readout: str | nn.Module | None = None,
         n_members: int | None = None,
         kernel_share: float | None = None,
+        target_scale: Scale | None = None,
         head_params: dict[str, Any] | None = None,
         cutoff: float | None = None,
         max_neighbors: int | None = None,
@@ -208,6 +238,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         self.readout = readout
         self.n_members = n_members
         self.kernel_share = kernel_share
+        self.target_scale = target_scale
         self.head_params = head_params
         self.cutoff = cutoff
         self.max_neighbors = max_neighbors
@@ -269,13 +300,14 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         targets = regression_targets(y)
         weight = check_sample_weight(sample_weight, len(items))
         columns = targets.reshape(len(items), -1)
-        mean, scale = mean_and_scale(columns, weight)
-        standardized = ((columns - mean) / scale).astype(np.float32)
+        # Complaints come before anything is computed.
+        mean_and_scale(columns, weight)
+        check_positive(columns, self._with_recipe(FINE_TUNE_RECIPES[self.recipe]).target_scale)
         labeled = np.isfinite(columns).sum(axis=1) > 0
         about = {"given": targets, "skipped": skipped, "targets": target_names(y)}
-        of_targets = {"y_ndim_": targets.ndim, "y_mean_": mean, "y_scale_": scale}
+        of_targets = {"y_ndim_": targets.ndim}
         return self._fit_labeled(
-            items, standardized, labeled, weight, columns.shape[1], of_targets=of_targets, **about
+            items, columns, labeled, weight, columns.shape[1], of_targets=of_targets, **about
         )
 
     def _make_criterion(self, recipe: FineTuneRecipe) -> nn.Module:
@@ -386,26 +418,54 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         if self.kernel_ is not None and usable.graphs is not None:
             share = self.kernel_.share
             kernel = usable.spread(self.kernel_.predict(usable.graphs, self.net_.batch_size))
-        output = (1 - share) * network + share * kernel
-        prediction: NDArray[np.float64] = output * self.y_scale_ + self.y_mean_
-        prediction = prediction[:, 0] if self.y_ndim_ == 1 else prediction
+        scale = self._target_scale()
+        predictions = scale.restore((1 - share) * network + share * kernel)
+        prediction = predictions[:, 0] if self.y_ndim_ == 1 else predictions
         if not return_std:
             return prediction
         # Of the heads and the process as one mixture.
         variance = members.var(axis=1, ddof=1) + share * (network - kernel) ** 2
-        std = np.sqrt((1 - share) * variance) * self.y_scale_
+        std = np.sqrt((1 - share) * variance) * scale.slope(predictions)
         return prediction, std[:, 0] if self.y_ndim_ == 1 else std
+
+    def _target_scale(self) -> TargetScale:
+        return TargetScale(
+            self.y_is_log_.astype(bool), self.y_mean_, self.y_scale_, self.y_min_, self.y_max_
+        )
 
     def _fit_beside(
         self,
         recipe: FineTuneRecipe,
-        dataset: CrystalDataset,
+        graphs: GraphDataset,
+        y: NDArray[Any],
+        weight: NDArray[np.float64],
+        *,
         pretrainer: DSSLPretrainer | None,
         seed: int,
-    ) -> dict[str, Any]:
-        share = recipe.kernel_share if recipe.max_epochs else 0.0
-        learned = FrozenEncoder.of(pretrainer)
-        return {"kernel_": KernelPart.fit(share, learned, dataset, seed, recipe.batch_size)}
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Choose the scale of the targets, and fit the Gaussian process to them."""
+        log = np.full(y.shape[1], recipe.target_scale == "log")
+        share = recipe.kernel_share
+        compared = None
+        enough = np.isfinite(y).sum(axis=0).min() >= MIN_LABELS and recipe.max_epochs
+        if enough and (share or recipe.target_scale == "auto"):
+            learned = FrozenEncoder.of(pretrainer)
+            compared = ComparedCrystals.of(learned, graphs, seed, recipe.batch_size)
+            if recipe.target_scale == "auto":
+                log = takes_logarithm(y[compared.rows], weight[compared.rows], compared.groups)
+        scale = TargetScale.fit(y, weight, log)
+        standardized = scale.standardize(y).astype(np.float32)
+        kernel = None
+        if compared is not None and share:
+            kernel = KernelPart.fit(share, compared, standardized, weight.astype(np.float32))
+        return standardized, {
+            "kernel_": kernel,
+            "y_is_log_": scale.log,
+            "y_mean_": scale.mean,
+            "y_scale_": scale.scale,
+            "y_min_": scale.smallest,
+            "y_max_": scale.largest,
+        }
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - sklearn.utils.Tags moved between versions
         """Say that several targets are fine."""

@@ -110,12 +110,46 @@ class GaussianProcess:
             tuned = _tune(_squares(some, some, sizes), values[:N_TUNED])
             trust = of_labels[known] / of_labels[known].mean()
             noise = (tuned[-1].exp() + _SMALLEST_NOISE) / trust
-            factors, offset = _solve(_kernel(_squares(rows, rows, sizes), tuned), values, noise)
+            kernel = _kernel(_squares(rows, rows, sizes), tuned)
+            factors, offset, _ = _solve(kernel, values, noise)
             weights.append(torch.zeros_like(column).masked_scatter(known, factors))
             params.append(tuned)
             offsets.append(offset)
         log_params, factors_of = torch.stack(params), torch.stack(weights)
         return cls(center, scale, inputs, log_params, factors_of, torch.stack(offsets), sizes)
+
+    @staticmethod
+    def left_out(
+        groups: Sequence[Tensor],
+        targets: NDArray[np.floating],
+        weight: NDArray[np.floating],
+    ) -> NDArray[np.float64]:
+        """Predict each of a few labels from the others.
+
+        The hyperparameters are those of all of them.
+
+        Parameters
+        ----------
+        groups, targets, weight
+            As for `fit`, without missing targets.
+
+        Returns
+        -------
+        ndarray of shape (n_points, n_outputs)
+            Predictions.
+        """
+        features = torch.cat([group.double() for group in groups], dim=1)
+        sizes = torch.tensor([group.shape[1] for group in groups])
+        rows = _standardized(features, *_standardization(features))
+        squares = _squares(rows, rows, sizes)
+        some = [square[:N_TUNED, :N_TUNED] for square in squares]
+        trust = torch.as_tensor(np.asarray(weight, np.float64))
+        predicted = []
+        for values in torch.as_tensor(np.asarray(targets, np.float64)).T:
+            tuned = _tune(some, values[:N_TUNED])
+            noise = (tuned[-1].exp() + _SMALLEST_NOISE) * trust.mean() / trust
+            predicted.append(values - _solve(_kernel(squares, tuned), values, noise)[2])
+        return torch.stack(predicted, dim=1).numpy()
 
     def predict(self, groups: Sequence[Tensor]) -> NDArray[np.float64]:
         """Predict standardized targets.
@@ -267,8 +301,11 @@ def _tune(squares: Sequence[Tensor], targets: Tensor) -> Tensor:
     return torch.tensor(found.x)
 
 
-def _solve(kernel: Tensor, targets: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors of the kernels and the offset, with more noise for outlying labels."""
+def _solve(kernel: Tensor, targets: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Factors of the kernels, the offset, and the leave-one-out errors.
+
+    Outlying labels get more noise; the errors are those before the last time.
+    """
     trust = torch.ones_like(targets)
     ones = torch.ones_like(targets).unsqueeze(1)
     for step in range(_N_REWEIGHTED + 1):
@@ -280,7 +317,7 @@ def _solve(kernel: Tensor, targets: Tensor, noise: Tensor) -> tuple[Tensor, Tens
             left_out = weights / torch.cholesky_inverse(factor).diagonal()
             limit = _OUTLYING * _robust_deviation(left_out)
             trust = (limit / left_out.abs().clamp_min(1e-12)).clamp(1e-6, 1.0)
-    return weights, offset
+    return weights, offset, left_out
 
 
 def _robust_deviation(values: Tensor) -> Tensor:

@@ -140,6 +140,7 @@ BAD = {
     "warm_start": ["yes", 3],
     "n_members": [0, 2.5],
     "kernel_share": [-0.1, 1.5, "half"],
+    "target_scale": ["sqrt", 2],
     "head_params": [{"depth": 3}, {"hidden": 0}, 7],
     "backbone_lr_factor": [-0.1, "low"],
     "freeze_epochs": [-1, 1.5],

@@ -1,0 +1,160 @@
+"""The scale on which targets are learned: as they are, or their logarithms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dssl_sklearn.estimators.targets import mean_and_scale
+from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.models.gaussian_process import N_TUNED, GaussianProcess
+
+Scale: TypeAlias = Literal["auto", "linear", "log"]
+Columns: TypeAlias = NDArray[np.float64]
+
+#: Where the largest target is less than this many times the smallest, the logarithm is as good as a
+#: straight line.
+_SMALLEST_RATIO = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class TargetScale:
+    """How targets become what is learned, and predictions what was asked for.
+
+    Attributes
+    ----------
+    log : ndarray of shape (n_targets,), bool
+        Whether the natural logarithm of a target is learned.
+    mean, scale : ndarray of shape (n_targets,)
+        Weighted mean and standard deviation of what is learned.
+    smallest, largest : ndarray of shape (n_targets,)
+        Range of the known targets.
+    """
+
+    log: NDArray[np.bool_]
+    mean: Columns
+    scale: Columns
+    smallest: Columns
+    largest: Columns
+
+    @classmethod
+    def fit(cls, columns: Columns, weight: Columns, log: NDArray[np.bool_]) -> Self:
+        """Learn mean, deviation and range.
+
+        Parameters
+        ----------
+        columns : ndarray of shape (n_structures, n_targets)
+            Targets, NaN where missing.
+        weight : ndarray of shape (n_structures,)
+            Sample weights.
+        log : ndarray of shape (n_targets,), bool
+            Whether to take logarithms.
+
+        Returns
+        -------
+        TargetScale
+            Fitted.
+
+        Raises
+        ------
+        InvalidInputError
+            If all known entries of a target have weight 0.
+        """
+        mean, scale = mean_and_scale(_transformed(columns, log), weight)
+        return cls(log, mean, scale, np.nanmin(columns, axis=0), np.nanmax(columns, axis=0))
+
+    def standardize(self, columns: Columns) -> Columns:
+        """Turn targets of shape (n_structures, n_targets) into what is learned."""
+        return (_transformed(columns, self.log) - self.mean) / self.scale
+
+    def restore(self, outputs: Columns) -> Columns:
+        """Turn what was predicted into targets, both of shape (n_structures, n_targets).
+
+        Logarithms stay within those of the known targets, widened by their deviation: of an error
+        beyond, the exponential would be anything.
+        """
+        values: Columns = outputs * self.scale + self.mean
+        for k in np.flatnonzero(self.log):
+            low, high = np.log(max(self.smallest[k], 1e-300)), np.log(max(self.largest[k], 1e-300))
+            low, high = low - self.scale[k], high + self.scale[k]
+            values[:, k] = np.exp(np.minimum(np.clip(values[:, k], low, high), 700.0))
+        return values
+
+    def slope(self, predictions: Columns) -> Columns:
+        """Change of the targets with what is learned, both of shape (n_structures, n_targets)."""
+        slopes: Columns = np.where(self.log, predictions, 1.0) * self.scale
+        return slopes
+
+
+def check_positive(columns: Columns, scale: str) -> None:
+    """Make sure that logarithms can be taken where these are asked for.
+
+    Raises
+    ------
+    InvalidInputError
+        If `scale` is "log" and a known target is not above 0.
+    """
+    bad = np.flatnonzero((columns <= 0).any(axis=1))
+    if scale == "log" and len(bad):
+        raise InvalidInputError(
+            f"target_scale='log' needs targets above 0, and y is {np.nanmin(columns[bad[0]]):g} at "
+            f"position {bad[0]}; remove such entries, or use target_scale='auto' or 'linear'."
+        )
+
+
+def takes_logarithm(
+    columns: Columns, weight: Columns, groups: Sequence[Tensor]
+) -> NDArray[np.bool_]:
+    """Find out which targets are predicted better from their logarithms.
+
+    A Gaussian process on each of the two scales predicts every label from the others
+    (leave-one-out); that with the lower mean absolute error, in the unit of the target, decides.
+
+    Parameters
+    ----------
+    columns : ndarray of shape (n_structures, n_targets)
+        Targets in random order, NaN where missing. At most 512 are looked at.
+    weight : ndarray of shape (n_structures,)
+        Positive sample weights.
+    groups : sequence of Tensor of shape (n_structures, n_features_of_group)
+        Features of the crystals.
+
+    Returns
+    -------
+    ndarray of shape (n_targets,), bool
+        False, too, for targets with entries at or below 0, and for those that vary by less than a
+        factor of two.
+    """
+    result = np.zeros(columns.shape[1], dtype=bool)
+    for k, column in enumerate(columns.T):
+        known = np.flatnonzero(np.isfinite(column))[:N_TUNED]
+        every = column[np.isfinite(column)]
+        if every.min() <= 0 or every.max() < _SMALLEST_RATIO * every.min():
+            continue
+        features = [group[known] for group in groups]
+        errors = [
+            _left_out_error(column[known, None], weight[known], features, log=log)
+            for log in (False, True)
+        ]
+        result[k] = errors[1] < errors[0]
+    return result
+
+
+def _left_out_error(
+    column: Columns, weight: Columns, features: Sequence[Tensor], *, log: bool
+) -> float:
+    scale = TargetScale.fit(column, weight, np.array([log]))
+    outputs = GaussianProcess.left_out(features, scale.standardize(column), weight)
+    errors = np.abs(scale.restore(outputs) - column)[:, 0]
+    return float(np.average(errors, weights=weight))
+
+
+def _transformed(columns: Columns, log: NDArray[np.bool_]) -> Columns:
+    transformed = columns.copy()
+    transformed[:, log] = np.log(columns[:, log])
+    return transformed

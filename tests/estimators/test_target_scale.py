@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import torch
+
+from dssl_sklearn import DSSLRegressor
+from dssl_sklearn.estimators.target_scale import TargetScale, takes_logarithm
+from dssl_sklearn.exceptions import InvalidInputError
+
+
+@pytest.fixture(scope="module")
+def train(elastic):
+    structures, y = elastic
+    return structures[:40], np.asarray(y[:40])
+
+
+@pytest.fixture(scope="module")
+def held_out(elastic):
+    structures, _ = elastic
+    return structures[40:48]
+
+
+def features_and_target(seed=0, n=120):
+    """A smooth function of features, of unit size, with equal noise everywhere."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 3))
+    return [torch.as_tensor(x)], np.sin(x[:, 0]) + 0.5 * x[:, 1] + 0.05 * rng.normal(size=n)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_standardizes_and_restores(log):
+    rng = np.random.default_rng(0)
+    columns = rng.lognormal(size=(50, 1))
+    columns[3] = np.nan
+    scale = TargetScale.fit(columns, np.ones(50), np.array([log]))
+    outputs = scale.standardize(columns)
+    assert np.nanmean(outputs) == pytest.approx(0, abs=1e-12)
+    assert np.nanstd(outputs) == pytest.approx(1)
+    np.testing.assert_allclose(scale.restore(outputs), columns, rtol=1e-12)
+
+
+def test_logarithms_stay_near_the_labels():
+    columns = np.array([[1.0], [10.0], [100.0]])
+    scale = TargetScale.fit(columns, np.ones(3), np.array([True]))
+    low, high = scale.restore(np.array([[-1e3], [1e3]]))[:, 0]
+    factor = np.exp(scale.scale[0])
+    np.testing.assert_allclose([low, high], [1 / factor, 100 * factor])
+
+
+def test_slope_is_the_derivative():
+    columns = np.array([[1.0, 1.0], [4.0, 4.0], [9.0, 9.0]])
+    scale = TargetScale.fit(columns, np.ones(3), np.array([False, True]))
+    at, step = np.array([[0.3, 0.3]]), 1e-6
+    change = (scale.restore(at + step) - scale.restore(at - step)) / (2 * step)
+    np.testing.assert_allclose(scale.slope(scale.restore(at)), change, rtol=1e-6)
+
+
+def test_auto_takes_the_scale_on_which_the_target_is_smooth():
+    groups, smooth = features_and_target()
+    columns = np.column_stack([smooth + 10, np.exp(2 * smooth), smooth])
+    assert takes_logarithm(columns, np.ones(len(smooth)), groups).tolist() == [False, True, False]
+
+
+def test_missing_entries_do_not_matter_to_auto():
+    groups, smooth = features_and_target()
+    columns = np.exp(2 * smooth)[:, None]
+    columns[::7] = np.nan
+    assert takes_logarithm(columns, np.ones(len(smooth)), groups).tolist() == [True]
+
+
+def test_log_equals_a_transformed_target(tiny, train, held_out):
+    structures, y = train
+    of_log = DSSLRegressor(**tiny, target_scale="linear").fit(structures, np.log(y))
+    model = DSSLRegressor(**tiny, target_scale="log").fit(structures, y)
+    assert model.y_is_log_.tolist() == [True]
+    np.testing.assert_allclose(np.log(model.predict(held_out)), of_log.predict(held_out), rtol=1e-5)
+    prediction, std = model.predict(held_out, return_std=True)
+    np.testing.assert_allclose(
+        std / prediction, of_log.predict(held_out, return_std=True)[1], rtol=1e-4
+    )
+
+
+def test_each_target_has_its_own_scale(tiny, train, held_out):
+    structures, y = train
+    model = DSSLRegressor(**tiny).fit(structures, np.column_stack([y - 5, 10 ** (4 * y)]))
+    assert model.y_is_log_.tolist() == [False, True]
+    assert (model.predict(held_out)[:, 1] > 0).all()
+
+
+def test_auto_decides_for_the_network_alone_too(tiny, train):
+    structures, y = train
+    wide = 10 ** (4 * y)
+    chosen = [DSSLRegressor(**tiny, kernel_share=s).fit(structures, wide) for s in (None, 0)]
+    assert [model.y_is_log_.tolist() for model in chosen] == [[True], [True]]
+    assert chosen[1].kernel_ is None
+
+
+def test_few_labels_and_the_paper_stay_linear(tiny, tiny_paper, train):
+    structures, y = train
+    wide = 10 ** (4 * y)
+    assert not DSSLRegressor(**tiny).fit(structures[:19], wide[:19]).y_is_log_.any()
+    assert not DSSLRegressor(**tiny_paper).fit(structures, wide).y_is_log_.any()
+
+
+def test_log_of_zero_is_refused_before_anything_is_computed(tiny, train):
+    structures, y = train
+    bad = y.copy()
+    bad[7] = 0
+    with pytest.raises(InvalidInputError, match=r"target_scale='log'.* 0 at position 7"):
+        DSSLRegressor(**tiny, target_scale="log").fit(structures, bad)
+
+
+def test_survives_a_file(tiny, train, held_out, tmp_path):
+    structures, y = train
+    model = DSSLRegressor(**tiny, target_scale="log").fit(structures, y)
+    model.save(tmp_path / "model.safetensors")
+    again = DSSLRegressor.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(again.predict(held_out), model.predict(held_out))
