@@ -85,7 +85,7 @@ def shard_targets(
     usable = []
     for row in rows:
         structure = corpus_structure(corpus, row)
-        graph = _graph(model, structure)
+        graph = site_graph(model, structure)
         if graph is not None:
             usable.append((row, structure, graph))
     structures = [structure for _, structure, _ in usable]
@@ -125,7 +125,8 @@ def corpus_structure(corpus: dict[str, np.ndarray], row: int) -> Structure:
     return Structure(lattice, corpus["atomic_number"][at].tolist(), corpus["frac_coords"][at])
 
 
-def _graph(model: CHGNet, structure: Structure) -> CrystalGraph | None:
+def site_graph(model: CHGNet, structure: Structure) -> CrystalGraph | None:
+    """CHGNet's graph of a crystal; None where an isolated atom has none."""
     try:
         graph: CrystalGraph = model.graph_converter(structure)
     except ValueError:  # an isolated atom has no graph in CHGNet
@@ -135,7 +136,7 @@ def _graph(model: CHGNet, structure: Structure) -> CrystalGraph | None:
 
 def _energies(model: CHGNet, structures: list[Structure]) -> np.ndarray:
     """Energies of the cells in eV; NaN where strain isolated an atom."""
-    graphs = [_graph(model, structure) for structure in structures]
+    graphs = [site_graph(model, structure) for structure in structures]
     found = [graph for graph in graphs if graph is not None]
     energies: Iterator[Any] = iter(model.predict_graph(found, task="e", batch_size=BATCH))
     return np.array(
@@ -205,7 +206,7 @@ def _force_constants(
         moved = Structure(
             structure.lattice, structure.species, positions, coords_are_cartesian=True
         )
-        graphs.append(_graph(model, moved))
+        graphs.append(site_graph(model, moved))
     found = [graph for graph in graphs if graph is not None]
     results: Iterator[Any] = iter(model.predict_graph(found, task="ef", batch_size=BATCH))
     for graph, move in zip(graphs, moves, strict=True):

@@ -19,12 +19,14 @@ Arrays = dict[str, NDArray[np.floating]]
 LARGEST_FORMATION_ENERGY = 6.0
 #: Soft or unstable directions give small or negative moduli; they count as this many GPa.
 SMALLEST_MODULUS = 1.0
+#: And frequencies as this many 1/cm.
+SMALLEST_FREQUENCY = 30.0
 
 #: Linear predictors, so that each quantity lies along a direction of the embedding.
 TEACHERS = (
-    Teacher(crystal=("formation_energy", "log10_bulk", "log10_shear"), hidden=0),
+    Teacher(crystal=("formation_energy", "log10_bulk", "log10_shear", "log10_frequency"), hidden=0),
     Teacher(site=("embedding",), hidden=0),
-    Teacher(weight=0.3, site=("force_constant", "magmom", "site_energy"), hidden=0),
+    Teacher(weight=0.3, site=("stiffness", "magmom", "site_energy"), hidden=0),
 )
 
 
@@ -34,7 +36,8 @@ def read_targets(folder: Path) -> tuple[NDArray[np.int64], Arrays, Arrays]:
     Parameters
     ----------
     folder : Path
-        Where ``chgnet_targets.py`` wrote its shards and ``chgnet_elements.py`` elements.json.
+        Where ``chgnet_targets.py`` and ``chgnet_phonons.py`` wrote their shards and
+        ``chgnet_elements.py`` elements.json. What has no phonons gets NaN for them.
 
     Returns
     -------
@@ -43,20 +46,21 @@ def read_targets(folder: Path) -> tuple[NDArray[np.int64], Arrays, Arrays]:
     site, crystal : dict of str to ndarray
         Targets, sites in the order of the rows.
     """
-    shards = [dict(np.load(path)) for path in sorted(folder.glob("shard_????.npz"))]
+    shards = [_read_shard(path) for path in sorted(folder.glob("shard_????.npz"))]
     joined = {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
     bulk, shear = (np.clip(joined[k], SMALLEST_MODULUS, None) for k in _MODULI)
     site = {
         "embedding": joined["site_embedding"].astype(np.float32),
         "magmom": joined["magmom"],
         "site_energy": joined["site_energy"],
-        # Large and negative values are noise of the neighbors' moves.
-        "force_constant": np.arcsinh(joined["force_constant"] / 2),
+        # Soft sites may be below zero, stiff ones far above the others.
+        "stiffness": np.arcsinh(joined["stiffness"] / 2),
     }
     crystal = {
         "energy": joined["energy"],
         "log10_bulk": np.log10(bulk),
         "log10_shear": np.log10(shear),
+        "log10_frequency": np.log10(np.clip(joined["frequency"], SMALLEST_FREQUENCY, None)),
     }
     return joined["row"], site, crystal
 
@@ -99,6 +103,20 @@ def attach(dataset: GraphDataset, rows: NDArray[np.int64], folder: Path) -> Grap
             **{name: values[known] for name, values in crystal.items()},
         },
     )
+
+
+def _read_shard(path: Path) -> Arrays:
+    shard: Arrays = dict(np.load(path))
+    phonons = path.with_name(path.name.replace("shard", "phonons"))
+    if phonons.exists():
+        more = np.load(phonons)
+        return {**shard, "frequency": more["frequency"], "stiffness": more["stiffness"]}
+    n_sites = int(shard["sites"].sum())
+    missing = {
+        "frequency": np.full(len(shard["row"]), np.nan),
+        "stiffness": np.full(n_sites, np.nan),
+    }
+    return {**shard, **missing}
 
 
 def _site_counts(path: Path) -> NDArray[np.int64]:
