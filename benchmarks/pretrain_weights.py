@@ -7,10 +7,10 @@ r"""Make the weights that ship with the package.
 "mp" pretrains the default network on the unlabeled crystals of the Materials Project, without
 labels; "mp-distilled" goes on from there on those of them for which
 ``benchmarks/accuracy/chgnet_targets.py`` and ``chgnet_phonons.py`` computed what CHGNet 0.3.0 makes
-of them, as a second teacher beside the crystals themselves. Neither sees a formula of the shipped labeled sets, so that
-these stay honest benchmarks. After every epoch a checkpoint is written; the same command goes on
-after an interruption. The result is written beside the package's other files, together with a model
-card (JSON) of how it was made.
+of them, as a second teacher beside the crystals themselves. Neither sees a formula of the shipped
+labeled sets, so that these stay honest benchmarks. After every epoch a checkpoint is written; the
+same command goes on after an interruption. The result is written beside the package's other files,
+together with a model card (JSON) of how it was made.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ def site_contributions(
     site embedding knows the site's surroundings: a contribution is that of an atom where it sits,
     not of its element alone. Of several heads the mean is split.
 
-    Where the regressor learned logarithms of the target (``y_is_log_``), it is the natural logarithm
-    of the prediction that is split.
+    Where the regressor learned logarithms of the target (``y_is_log_``), the natural logarithm of
+    the prediction is what is split.
 
     Parameters
     ----------

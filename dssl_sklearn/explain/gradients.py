@@ -52,8 +52,8 @@ def integrated_gradients(
     with a Gaussian process beside its network (`kernel_share`) only the network's part is split,
     and that of the process stands in the baseline.
 
-    Where the regressor learned logarithms of the target (``y_is_log_``), it is the natural logarithm
-    of the prediction that is split.
+    Where the regressor learned logarithms of the target (``y_is_log_``), the natural logarithm of
+    the prediction is what is split.
 
     Parameters
     ----------
