@@ -55,8 +55,7 @@ CHECKS: dict[str, tuple[Severity, str]] = {
     "skewed_target": ("warning", "look at the distribution; absolute errors are led by its tail"),
     "log10_target": (
         "warning",
-        "DSSLRegressor learns logarithms where that pays (target_scale); compare other models on "
-        "log10(y), for example through scikit-learn's TransformedTargetRegressor",
+        "DSSLRegressor learns logarithms where that pays (target_scale); give others log10(y)",
     ),
     "outlier": ("warning", "check the value and its unit; keep it if it is right"),
     "missing_target": ("info", "counts as unlabeled in fit"),
