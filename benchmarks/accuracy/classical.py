@@ -16,7 +16,7 @@ from sklearn.ensemble import (
 )
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
@@ -69,10 +69,56 @@ class ClippedRegressor(RegressorMixin, BaseEstimator):
         return predicted
 
 
+class BestScale(RegressorMixin, BaseEstimator):
+    """Learn targets as they are or, if all are positive, their logarithms: what suits inner folds.
+
+    Parameters
+    ----------
+    regressor : estimator
+        What is fitted.
+    random_state : int, default=0
+        Seed of the inner folds.
+
+    Attributes
+    ----------
+    regressor_ : estimator
+        The fitted one.
+    chosen_ : dict of str to float
+        Whether logarithms were learned (``log``: 0 or 1).
+    """
+
+    def __init__(self, regressor: Any, random_state: int = 0) -> None:  # noqa: ANN401
+        self.regressor = regressor
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Fit on rows X of shape (n, n_features) and targets y of shape (n,)."""
+        candidates = [clone(self.regressor)]
+        if np.min(y) > 0:
+            candidates.append(_of_logarithms(clone(self.regressor)))
+        errors = [0.0]
+        if len(candidates) > 1:
+            folds = KFold(INNER_FOLDS, shuffle=True, random_state=self.random_state)
+            scoring = "neg_mean_absolute_error"
+            errors = [
+                -cross_val_score(model, X, y, scoring=scoring, cv=folds).mean()
+                for model in candidates
+            ]
+        best = int(np.argmin(errors))
+        self.chosen_ = {"log": float(best)}
+        self.regressor_ = candidates[best].fit(X, y)
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Predict, shape (n,)."""
+        predicted: NDArray[np.float64] = self.regressor_.predict(X)
+        return predicted
+
+
 class TunedSVR(RegressorMixin, BaseEstimator):
     """Support vector regression, tuned by the MAE of five folds of the rows it is fitted on.
 
-    Features and target are standardized inside.
+    Features and target are standardized inside; of positive targets the logarithms are tried, too.
 
     Parameters
     ----------
@@ -82,9 +128,9 @@ class TunedSVR(RegressorMixin, BaseEstimator):
     Attributes
     ----------
     search_ : GridSearchCV
-        Over C, epsilon and gamma.
+        Over C, epsilon and gamma, on the better scale.
     chosen_ : dict of str to float
-        What it chose; gamma in units of 1 / n_features.
+        What it chose; gamma in units of 1 / n_features, and whether logarithms were learned.
     """
 
     def __init__(self, random_state: int = 0) -> None:
@@ -94,18 +140,34 @@ class TunedSVR(RegressorMixin, BaseEstimator):
         """Fit on rows X of shape (n, n_features) and targets y of shape (n,)."""
         n_features = np.shape(X)[1]
         grid = {**SVR_GRID, "gamma": [share / n_features for share in SVR_GRID["gamma"]]}
-        self.search_ = GridSearchCV(
-            TransformedTargetRegressor(
-                _scaled(SVR(cache_size=_SVR_CACHE_MB)), transformer=StandardScaler()
-            ),
-            {f"regressor__svr__{name}": values for name, values in grid.items()},
+        model = TransformedTargetRegressor(
+            _scaled(SVR(cache_size=_SVR_CACHE_MB)), transformer=StandardScaler()
+        )
+        self.search_, prefix, log = self._search(model, "regressor__svr__", grid, X, y), "", 0.0
+        if np.min(y) > 0:
+            of_log = self._search(_of_logarithms(model), "regressor__regressor__svr__", grid, X, y)
+            if of_log.best_score_ > self.search_.best_score_:
+                self.search_, prefix, log = of_log, "regressor__", 1.0
+        best = self.search_.best_params_
+        self.chosen_ = {name: float(best[f"{prefix}regressor__svr__{name}"]) for name in SVR_GRID}
+        self.chosen_["gamma"] *= n_features
+        self.chosen_["log"] = log
+        return self
+
+    def _search(
+        self,
+        model: TransformedTargetRegressor,
+        prefix: str,
+        grid: dict[str, list[float]],
+        X: ArrayLike,
+        y: ArrayLike,
+    ) -> GridSearchCV:
+        return GridSearchCV(
+            model,
+            {f"{prefix}{name}": values for name, values in grid.items()},
             scoring="neg_mean_absolute_error",
             cv=KFold(INNER_FOLDS, shuffle=True, random_state=self.random_state),
         ).fit(X, y)
-        best = self.search_.best_params_
-        self.chosen_ = {name: float(best[f"regressor__svr__{name}"]) for name in SVR_GRID}
-        self.chosen_["gamma"] *= n_features
-        return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Predict, shape (n,)."""
@@ -123,24 +185,31 @@ def make_ridge(_seed: int) -> ClippedRegressor:
     return ClippedRegressor(_scaled(RidgeCV(RIDGE_ALPHAS)))
 
 
-def make_forest(seed: int) -> Pipeline:
-    """Random forest, untuned."""
-    return make_pipeline(_imputer(), RandomForestRegressor(**FOREST, random_state=seed))
+def make_forest(seed: int) -> BestScale:
+    """Random forest, untuned but for the scale of the target."""
+    model = make_pipeline(_imputer(), RandomForestRegressor(**FOREST, random_state=seed))
+    return BestScale(model, seed)
 
 
-def make_extra_trees(seed: int) -> Pipeline:
-    """Extremely randomized trees, untuned."""
-    return make_pipeline(_imputer(), ExtraTreesRegressor(**FOREST, random_state=seed))
+def make_extra_trees(seed: int) -> BestScale:
+    """Extremely randomized trees, untuned but for the scale of the target."""
+    model = make_pipeline(_imputer(), ExtraTreesRegressor(**FOREST, random_state=seed))
+    return BestScale(model, seed)
 
 
-def make_boosting(seed: int) -> HistGradientBoostingRegressor:
-    """Gradient boosting, untuned; it takes missing features as they are."""
-    return HistGradientBoostingRegressor(**BOOSTING, early_stopping=False, random_state=seed)
+def make_boosting(seed: int) -> BestScale:
+    """Gradient boosting, untuned but for the scale; it takes missing features as they are."""
+    model = HistGradientBoostingRegressor(**BOOSTING, early_stopping=False, random_state=seed)
+    return BestScale(model, seed)
 
 
 def make_median(_seed: int) -> DummyRegressor:
     """Median of the training targets."""
     return DummyRegressor(strategy="median")
+
+
+def _of_logarithms(regressor: Any) -> TransformedTargetRegressor:  # noqa: ANN401 - any regressor
+    return TransformedTargetRegressor(regressor, func=np.log, inverse_func=np.exp)
 
 
 def _imputer() -> SimpleImputer:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 import dssl_sklearn
-from accuracy.classical import ClippedRegressor, TunedSVR
+from accuracy.classical import BestScale, ClippedRegressor, TunedSVR
 from accuracy.features import load_table
 from accuracy.methods import ALONE, Method
 from accuracy.store import Record
@@ -196,7 +196,7 @@ def _table(name: str, task: Task, folder: Path) -> NDArray[np.float64]:
 def _chosen(estimator: Any) -> dict[str, float]:  # noqa: ANN401 - any regressor
     """Values that the estimator tuned on its training rows."""
     last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
-    if isinstance(last, TunedSVR):
+    if isinstance(last, TunedSVR | BestScale):
         return last.chosen_
     if isinstance(last, ClippedRegressor):
         return {"alpha": float(last.regressor_[-1].alpha_)}

@@ -83,7 +83,10 @@ def classical_methods() -> dict[str, Method]:
     dict of str to Method
         By name.
     """
-    tuned = {"grid": SVR_GRID, "inner_folds": INNER_FOLDS}
+    # Models of a target's logarithms, if inner folds like them better.
+    scale = {"scales": ["linear", "log"], "inner_folds": INNER_FOLDS}
+    tuned = {"grid": SVR_GRID, **scale}
+    forest, boosting = {**FOREST, **scale}, {**BOOSTING, **scale}
     ridge = {"alphas": RIDGE_ALPHAS, "clipped": True}
     both = "Magpie + structure"
     chgnet = f"frozen CHGNet {CHGNET_WEIGHTS}"
@@ -91,9 +94,9 @@ def classical_methods() -> dict[str, Method]:
         "median": Method(
             "median", "classical", make_median, {"model": "median"}, tables=("composition",)
         ),
-        "forest": _on_tables(f"random forest, {both}", make_forest, _DESCRIPTORS, FOREST),
-        "extra_trees": _on_tables(f"extra trees, {both}", make_extra_trees, _DESCRIPTORS, FOREST),
-        "boosting": _on_tables(f"gradient boosting, {both}", make_boosting, _DESCRIPTORS, BOOSTING),
+        "forest": _on_tables(f"random forest, {both}", make_forest, _DESCRIPTORS, forest),
+        "extra_trees": _on_tables(f"extra trees, {both}", make_extra_trees, _DESCRIPTORS, forest),
+        "boosting": _on_tables(f"gradient boosting, {both}", make_boosting, _DESCRIPTORS, boosting),
         "svr": _on_tables(f"SVR, {both}", make_svr, _DESCRIPTORS, tuned),
         "chgnet_ridge": _on_tables(f"ridge, {chgnet}", make_ridge, _CHGNET, ridge),
         "chgnet_svr": _on_tables(f"SVR, {chgnet}", make_svr, _CHGNET, tuned),

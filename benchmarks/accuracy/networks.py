@@ -114,7 +114,8 @@ def network_methods(
 def _weights_methods(name: str, weights: Path, device: str) -> dict[str, Method]:
     used: dict[str, Any] = {"ours": True, "card": weights.with_suffix(".json")}
     content = {"weights": hashlib.sha256(weights.read_bytes()).hexdigest()}
-    grid = {"grid": SVR_GRID, "inner_folds": INNER_FOLDS}
+    scales = ["linear", "log"]
+    grid = {"grid": SVR_GRID, "scales": scales, "inner_folds": INNER_FOLDS}
     return {
         **_ours(name, f'ours, "{name}" fine-tuned', {"pretrained": name}, device, content, **used),
         f"{name}+svr": Method(

@@ -13,9 +13,25 @@ def test_a_tuned_svr_sees_its_training_rows_alone():
     y = np.sin(X[:, 0])
     model = make_svr(0).fit(X[:50], y[:50])
     assert np.abs(model.predict(X[50:]) - y[50:]).mean() < 0.3
+    assert model.chosen_.pop("log") == 0
     for name, value in model.chosen_.items():
         assert min(abs(value - known) for known in SVR_GRID[name]) < 1e-12
     assert model.search_.best_estimator_.transformer_.mean_[0] == pytest.approx(y[:50].mean())
+
+
+@pytest.mark.parametrize("name", ["svr", "extra_trees"])
+def test_baselines_take_the_scale_that_suits(name):
+    from accuracy.methods import classical_methods
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3))
+    smooth = X[:, 0] + X[:, 1]
+    method = classical_methods()[name]
+    assert method.make(0).fit(X, np.exp(2 * smooth)).chosen_["log"] == 1
+    assert method.make(0).fit(X, smooth + 10).chosen_["log"] == 0
+    assert method.make(0).fit(X, smooth).chosen_["log"] == 0
+    model = method.make(0).fit(X, np.exp(2 * smooth))
+    assert (model.predict(X) > 0).all()
 
 
 def test_clipped_predictions_stay_within_the_training_targets():
