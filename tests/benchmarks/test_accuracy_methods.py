@@ -19,19 +19,18 @@ def test_a_tuned_svr_sees_its_training_rows_alone():
     assert model.search_.best_estimator_.transformer_.mean_[0] == pytest.approx(y[:50].mean())
 
 
-@pytest.mark.parametrize("name", ["svr", "extra_trees"])
-def test_baselines_take_the_scale_that_suits(name):
-    from accuracy.methods import classical_methods
+def test_baselines_take_the_scale_that_suits():
+    from accuracy.classical import BestScale, make_svr
+    from sklearn.linear_model import LinearRegression
 
     rng = np.random.default_rng(0)
     X = rng.normal(size=(80, 3))
     smooth = X[:, 0] + X[:, 1]
-    method = classical_methods()[name]
-    assert method.make(0).fit(X, np.exp(2 * smooth)).chosen_["log"] == 1
-    assert method.make(0).fit(X, smooth + 10).chosen_["log"] == 0
-    assert method.make(0).fit(X, smooth).chosen_["log"] == 0
-    model = method.make(0).fit(X, np.exp(2 * smooth))
-    assert (model.predict(X) > 0).all()
+    for model in (make_svr(0), BestScale(LinearRegression())):
+        assert model.fit(X, np.exp(2 * smooth)).chosen_["log"] == 1
+        assert (model.predict(X) > 0).all()
+        assert model.fit(X, smooth + 10).chosen_["log"] == 0
+        assert model.fit(X, smooth).chosen_["log"] == 0
 
 
 def test_clipped_predictions_stay_within_the_training_targets():

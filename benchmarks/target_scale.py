@@ -1,0 +1,91 @@
+"""Does learning logarithms of positive targets pay? Validation rows, few labels.
+
+    python benchmarks/target_scale.py --labels 100 --draws 3
+    python benchmarks/target_scale.py --labels 100 --draws 3 --pretrained none
+
+For each task and draw a `DSSLRegressor` learns the labels with ``target_scale`` "linear", "log"
+(where all targets are positive) and "auto", and predicts held-out formulas of the training part of
+one split, those of ``kernel_share.py``. Prints mean absolute errors and writes JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from kernel_share import LOADERS, N_TESTED
+
+import dssl_sklearn
+from dssl_sklearn import DSSLRegressor
+from dssl_sklearn.model_selection import FormulaKFold
+
+
+def main() -> None:
+    """Fit, print and write."""
+    options = _options()
+    torch.set_num_threads(1)
+    pretrained = None if options.pretrained == "none" else options.pretrained
+    results: dict[str, list[dict[str, Any]]] = {}
+    for task in options.tasks:
+        results[task] = [
+            errors(task, options.labels, draw, pretrained, options.epochs)
+            for draw in range(options.draws)
+        ]
+        for scale in results[task][0]:
+            of_scale = [draw[scale]["mae"] for draw in results[task] if scale in draw]
+            print(f"{task} {scale}: {np.mean(of_scale):.4g} +- {np.std(of_scale):.2g}", flush=True)
+    content = {
+        "labels": options.labels,
+        "pretrained": options.pretrained,
+        "mae": results,
+        "machine": platform.machine(),
+        "versions": {"torch": torch.__version__, "dssl_sklearn": dssl_sklearn.__version__},
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def errors(
+    task: str, n_labels: int, draw: int, pretrained: str | None, epochs: int | None
+) -> dict[str, dict[str, Any]]:
+    """Error with each scale, and whether logarithms were learned."""
+    load, target = LOADERS[task]
+    structures, y = load(target=target, return_X_y=True)
+    y = np.asarray(y, float)
+    split = FormulaKFold(5, shuffle=True, random_state=17).split(structures)
+    labeled, validation = next(iter(split))
+    rows = np.random.default_rng(draw).permutation(labeled)[:n_labels]
+    tested = validation[:N_TESTED]
+    found: dict[str, dict[str, Any]] = {}
+    for scale in ("linear", "log", "auto"):
+        if scale == "log" and y.min() <= 0:
+            continue
+        model = DSSLRegressor(
+            pretrained=pretrained, target_scale=scale, max_epochs=epochs, random_state=draw
+        ).fit([structures[row] for row in rows], y[rows])
+        wrong = np.abs(model.predict([structures[row] for row in tested]) - y[tested])
+        found[scale] = {"mae": float(wrong.mean()), "is_log": bool(model.y_is_log_[0])}
+    return found
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--tasks", nargs="+", choices=LOADERS, default=list(LOADERS))
+    add("--labels", type=int, default=100)
+    add("--draws", type=int, default=3)
+    add("--pretrained", default="mp-distilled", help='weights, or "none"')
+    add("--epochs", type=int, help="of fine-tuning; default: the recipe's")
+    add("--output", type=Path, default=Path("outputs/target_scale.json"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
