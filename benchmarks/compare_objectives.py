@@ -161,7 +161,10 @@ def evaluate(task: dict[str, Any], pretrainer: DSSLPretrainer | None, draw: int)
     rows = np.random.default_rng(draw).choice(labeled, N_LABELS, replace=False)
     valid = np.flatnonzero(task["parts"] == 1)[:MAX_VALIDATION]
     # What pretraining does to the network; the process beside it would hide a part.
-    model = DSSLRegressor(pretrained=pretrainer, kernel_share=0, random_state=draw)
+    # Of the network alone, on the targets as they are: what pretraining gives, and nothing else.
+    model = DSSLRegressor(
+        pretrained=pretrainer, kernel_share=0, target_scale="linear", random_state=draw
+    )
     model.fit([task["X"][row] for row in rows], task["y"][rows])
     predicted = model.predict([task["X"][row] for row in valid])
     return float(np.abs(predicted - task["y"][valid]).mean())
