@@ -160,8 +160,8 @@ def evaluate(task: dict[str, Any], pretrainer: DSSLPretrainer | None, draw: int)
     labeled = np.flatnonzero(task["parts"] >= 2)
     rows = np.random.default_rng(draw).choice(labeled, N_LABELS, replace=False)
     valid = np.flatnonzero(task["parts"] == 1)[:MAX_VALIDATION]
-    # What pretraining does to the network; the process beside it would hide a part.
-    # Of the network alone, on the targets as they are: what pretraining gives, and nothing else.
+    # What pretraining does to the network; the process beside it would hide a part, and which
+    # scale it chooses should not differ between rows.
     model = DSSLRegressor(
         pretrained=pretrainer, kernel_share=0, target_scale="linear", random_state=draw
     )
