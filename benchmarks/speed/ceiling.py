@@ -29,7 +29,7 @@ from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.datasets import load_elasticity
 from dssl_sklearn.models import AttentionReadout, CrystalEncoder, DeeperGATGNN, PropertyModel
 from dssl_sklearn.models.ends import BLOCK, edge_ends
-from dssl_sklearn.models.workspace import KEPT_LAYERS
+from dssl_sklearn.models.workspace import n_kept_layers
 from dssl_sklearn.views.view import ViewSpec, draw_views, stack_views
 
 N_LAYERS, WIDTH, N_HEADS, N_GROUPS = 15, 115, 4, 10
@@ -105,7 +105,7 @@ def total_work(size: Sizes, *, trained: bool) -> dict[str, float]:
     """Operations of all layers per crystal."""
     parts = [(N_LAYERS, forward_work(size))]
     if trained:
-        repeated = N_LAYERS - KEPT_LAYERS - 1
+        repeated = n_repeated(size)
         parts += [(N_LAYERS, backward_work(size)), (repeated, activation_work(size))]
     total: dict[str, float] = {}
     for n_layers, work in parts:
@@ -114,13 +114,20 @@ def total_work(size: Sizes, *, trained: bool) -> dict[str, float]:
     return total
 
 
+def n_repeated(size: Sizes) -> int:
+    """Layers whose activation is computed again in the backward pass of a step."""
+    tensor = int(BATCH_SIZE * size.ends * COLUMNS * FLOAT)
+    # The last layer finds its own in what the others share.
+    return max(0, N_LAYERS - n_kept_layers(tensor) - 1)
+
+
 def memory_bytes(size: Sizes, *, trained: bool) -> float:
     """Bytes that pass between memory and cache: tensors of the size of the ends only."""
     tensor = size.ends * COLUMNS * FLOAT
     # Written, and read for the messages; again where repeated; read twice in the backward pass.
     passes = 2 * N_LAYERS
     if trained:
-        passes += (N_LAYERS - KEPT_LAYERS - 1) + 2 * N_LAYERS
+        passes += n_repeated(size) + 2 * N_LAYERS
     return passes * tensor
 
 

@@ -70,12 +70,15 @@ def batch(request, make_batch, random_batch, symmetric_batch):
     return make_batch(drop=0.0 if request.param == "complete" else 0.2)
 
 
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("training, kept_bytes", [(True, 0), (True, 2**28), (False, 0)])
 @pytest.mark.parametrize("edge_activation", ["leaky_relu", "identity"])
-def test_equals_plain_form(training, edge_activation, batch, fill_statistics, monkeypatch):
+def test_equals_plain_form(  # noqa: PLR0917 - what is varied
+    training, kept_bytes, edge_activation, batch, fill_statistics, monkeypatch
+):
     # Several blocks, some of which cut the ends of a distance, and layers that are not kept.
     monkeypatch.setattr(ends, "BLOCK", 17)
     monkeypatch.setattr(workspace, "KEPT_LAYERS", 1)
+    monkeypatch.setattr(workspace, "KEPT_BYTES", kept_bytes)
     fast = DeeperGATGNN(width=9, n_layers=3, n_heads=3, n_basis=8, edge_activation=edge_activation)
     fast = fill_statistics(fast).double().train(training)
     for module in fast.modules():

@@ -14,6 +14,7 @@ LIKE = torch.zeros(())
 @pytest.fixture
 def workspace(monkeypatch):
     monkeypatch.setattr(module, "KEPT_LAYERS", 2)
+    monkeypatch.setattr(module, "KEPT_BYTES", 0)
     return Workspace()
 
 
@@ -30,6 +31,21 @@ def test_first_layers_and_the_last_are_kept(workspace):
     assert recalled[2] is None
     for k in (0, 1, 3):
         assert (recalled[k] == owners[k]).all()
+
+
+def test_more_layers_are_kept_where_they_fit(workspace, monkeypatch):
+    owners = [1000, 2000, 3000, 4000, 5000]
+    n_bytes = 2 * 3 * LIKE.element_size()
+    monkeypatch.setattr(module, "KEPT_BYTES", 4 * n_bytes)  # three kept, one shared
+    fill(workspace, owners)
+    kept = [workspace.recall(owner, (2, 3)) is not None for owner in owners]
+    assert kept == [True, True, True, False, True]
+    assert len(workspace._memory) == 4
+    # A batch twice as large has room for the least number alone.
+    fill(workspace, owners, shape=(4, 3))
+    kept = [workspace.recall(owner, (4, 3)) is not None for owner in owners]
+    assert kept == [True, True, False, False, True]
+    assert len(workspace._memory) == 3
 
 
 def test_without_keeping_one_tensor_serves_all(workspace):
