@@ -30,6 +30,7 @@ from accuracy.tables import (
     cost_table,
     curve_table,
     error_table,
+    gain_by_labels,
     gain_table,
     loss_lines,
     published_table,
@@ -37,6 +38,7 @@ from accuracy.tables import (
 from accuracy.tasks import CURVE_SIZES, TASKS
 
 _FEW_LABELS = 100
+_PRETRAINED = "mp-distilled", "mp"
 
 
 def main() -> None:
@@ -128,6 +130,11 @@ def contents(
         "curves": "\n\n".join(curve_tables),
         "curves-gain": gain_table(curves, whole, tasks, _FEW_LABELS),
         "curves-gain-network": gain_table(curves, alone, *of_alone[1]),
+        "curves-gain-labels": "\n\n".join(
+            f"{titles[name]}:\n\n" + gain_by_labels(curves, name, tasks, CURVE_SIZES)
+            for name in _PRETRAINED
+            if name in titles
+        ),
         "curves-losses": "\n".join(loss_lines(curves, whole, ours, tasks, _FEW_LABELS)) or not_run,
         "choices": choice_table(records, titles, tasks),
         "cost": cost_table(folds, whole, tasks),

@@ -85,21 +85,34 @@ def gain_table(
 ) -> str:
     """Paired differences to a method, ours from scratch, in percent, negative where better."""
     others = {name: title for name, title in titles.items() if name != reference}
-    columns = {}
-    for task in tasks:
-        scratch = series.get((task, reference, size), Series())
-        cells = {}
-        for name in others:
-            paired = paired_difference(series.get((task, name, size), Series()), scratch)
-            if paired is None:
-                cells[name] = NOTHING
-                continue
-            mark = "**" if paired.is_clear else ""
-            few = "" if paired.n == N_FOLDS else f" ({paired.n} folds)"
-            width = f" ± {paired.half_width:.1f}" if paired.n > 1 else ""
-            cells[name] = f"{mark}{paired.mean:+.1f}{width}{mark}{few}"
-        columns[TASKS[task].title] = cells
+    columns = {
+        TASKS[task].title: {name: gain_cell(series, task, name, size, reference) for name in others}
+        for task in tasks
+    }
     return layout("method", others, columns)
+
+
+def gain_by_labels(series: Table, method: str, tasks: Sequence[str], sizes: Sequence[int]) -> str:
+    """Paired differences of a method to ours from scratch, a row for each number of labels."""
+    columns = {
+        TASKS[task].title: {
+            str(size): gain_cell(series, task, method, size, SCRATCH) for size in sizes
+        }
+        for task in tasks
+    }
+    return layout("labels", {str(size): str(size) for size in sizes}, columns)
+
+
+def gain_cell(series: Table, task: str, method: str, size: int, reference: str) -> str:
+    """Write a paired difference in percent, bold where its interval leaves out zero."""
+    scratch = series.get((task, reference, size), Series())
+    paired = paired_difference(series.get((task, method, size), Series()), scratch)
+    if paired is None:
+        return NOTHING
+    mark = "**" if paired.is_clear else ""
+    few = "" if paired.n == N_FOLDS else f" ({paired.n} folds)"
+    width = f" ± {paired.half_width:.1f}" if paired.n > 1 else ""
+    return f"{mark}{paired.mean:+.1f}{width}{mark}{few}"
 
 
 def error_column(column: Mapping[str, Series | None]) -> dict[str, str]:
