@@ -89,6 +89,7 @@ def gain_table(
         TASKS[task].title: {name: gain_cell(series, task, name, size, reference) for name in others}
         for task in tasks
     }
+    columns["mean"] = {name: _mean_gain(series, tasks, name, size, reference) for name in others}
     return layout("method", others, columns)
 
 
@@ -99,6 +100,9 @@ def gain_by_labels(series: Table, method: str, tasks: Sequence[str], sizes: Sequ
             str(size): gain_cell(series, task, method, size, SCRATCH) for size in sizes
         }
         for task in tasks
+    }
+    columns["mean"] = {
+        str(size): _mean_gain(series, tasks, method, size, SCRATCH) for size in sizes
     }
     return layout("labels", {str(size): str(size) for size in sizes}, columns)
 
@@ -113,6 +117,19 @@ def gain_cell(series: Table, task: str, method: str, size: int, reference: str) 
     few = "" if paired.n == N_FOLDS else f" ({paired.n} folds)"
     width = f" ± {paired.half_width:.1f}" if paired.n > 1 else ""
     return f"{mark}{paired.mean:+.1f}{width}{mark}{few}"
+
+
+def _mean_gain(series: Table, tasks: Sequence[str], method: str, size: int, reference: str) -> str:
+    """Write the mean of the paired differences where no task is missing."""
+    pairs = [
+        paired_difference(
+            series.get((task, method, size), Series()),
+            series.get((task, reference, size), Series()),
+        )
+        for task in tasks
+    ]
+    found = [pair.mean for pair in pairs if pair is not None]
+    return f"{sum(found) / len(found):+.1f}" if len(found) == len(tasks) else NOTHING
 
 
 def error_column(column: Mapping[str, Series | None]) -> dict[str, str]:
