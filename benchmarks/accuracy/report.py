@@ -39,6 +39,8 @@ from accuracy.tasks import CURVE_SIZES, TASKS
 
 _FEW_LABELS = 100
 _PRETRAINED = "mp-distilled", "mp"
+#: The paper's recipe from scratch.
+PAPER = "paper"
 
 
 def main() -> None:
@@ -116,6 +118,7 @@ def contents(
     whole = _whole(titles)
     alone = {name: title for name, title in titles.items() if name not in whole}
     of_alone = (tasks, 0, SCRATCH + ALONE), (tasks, _FEW_LABELS, SCRATCH + ALONE)
+    of_paper = {name: title for name, title in titles.items() if name.startswith(PAPER)}
     curve_tables = [
         f"**{TASKS[task].title}** ({TASKS[task].unit})\n\n"
         + curve_table(curves, titles, task, CURVE_SIZES)
@@ -130,6 +133,7 @@ def contents(
         "curves": "\n\n".join(curve_tables),
         "curves-gain": gain_table(curves, whole, tasks, _FEW_LABELS),
         "curves-gain-network": gain_table(curves, alone, *of_alone[1]),
+        "curves-gain-paper": gain_table(curves, of_paper, tasks, _FEW_LABELS, PAPER),
         "curves-gain-labels": "\n\n".join(
             f"{titles[name]}:\n\n" + gain_by_labels(curves, name, tasks, CURVE_SIZES)
             for name in _PRETRAINED
