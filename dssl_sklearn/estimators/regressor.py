@@ -80,7 +80,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     kernel_share : float, default=None
         Share of the prediction, from 0 to 1, that comes from a Gaussian process beside the network:
         it compares a crystal with the labeled ones by bonds, composition and the embedding of the
-        pretrained network before fine-tuning. None for 0.4, or 0 for the paper's; 0 predicts with
+        pretrained network before fine-tuning. None for 0.5, or 0 for the paper's; 0 predicts with
         the network alone. Fewer than 20 labels leave it out; beyond 3,000, which are compared with,
         its share shrinks with their number.
     target_scale : {"auto", "linear", "log"}, default=None

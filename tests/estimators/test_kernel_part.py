@@ -27,7 +27,7 @@ def test_shares_the_prediction_with_the_network(tiny, train, held_out, pretraine
 
     network, process = predict(0), predict(1)
     np.testing.assert_allclose(predict(0.25), 0.75 * network + 0.25 * process, rtol=1e-9)
-    np.testing.assert_allclose(predict(None), 0.6 * network + 0.4 * process, rtol=1e-9)
+    np.testing.assert_allclose(predict(None), 0.5 * (network + process), rtol=1e-9)
     error = np.abs(process - held_out[1]).mean()
     assert error < 0.7 * np.abs(train[1].mean() - held_out[1]).mean()
 
@@ -46,7 +46,7 @@ def test_std_is_that_of_the_mixture(tiny, train, held_out):
     prediction, std = model.predict(held_out[0], return_std=True)
     network, of_heads = alone.predict(held_out[0], return_std=True)
     apart = network - process.predict(held_out[0])
-    np.testing.assert_allclose(std**2, 0.6 * of_heads**2 + 0.6 * 0.4 * apart**2, rtol=1e-6)
+    np.testing.assert_allclose(std**2, 0.5 * of_heads**2 + 0.25 * apart**2, rtol=1e-6)
     np.testing.assert_array_equal(prediction, model.predict(held_out[0]))
 
 
@@ -66,7 +66,7 @@ def test_a_refit_without_training_forgets_it(tiny, train):
 def test_its_share_shrinks_where_it_sees_a_part(tiny, train, monkeypatch):
     monkeypatch.setattr("dssl_sklearn.estimators.kernel_part.N_POINTS", 30)
     model = DSSLRegressor(**tiny).fit(*train)
-    assert model.kernel_.share == pytest.approx(0.4 * 30 / 40)
+    assert model.kernel_.share == pytest.approx(0.5 * 30 / 40)
     assert model.kernel_.process.inputs.shape[0] == 30
 
 
