@@ -34,7 +34,8 @@ def draw_curves(
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-    tasks = [task for task in TASKS if any(key[0] == task for key in series)]
+    shown = [name for name, spec in TASKS.items() if not spec.untouched]
+    tasks = [task for task in shown if any(key[0] == task for key in series)]
     if not tasks:
         return
     n_rows = -(-(len(tasks) + 1) // _COLUMNS)  # one panel is left for the legend

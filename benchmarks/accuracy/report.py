@@ -113,7 +113,8 @@ def contents(
         Markdown by the name that stands in the page's comments.
     """
     folds, curves = series_of(records, "folds"), series_of(records, "curves")
-    tasks = list(TASKS)
+    tasks = [name for name, spec in TASKS.items() if not spec.untouched]
+    untouched = [name for name, spec in TASKS.items() if spec.untouched]
     not_run = "Not run yet."
     whole = _whole(titles)
     alone = {name: title for name, title in titles.items() if name not in whole}
@@ -140,6 +141,16 @@ def contents(
             if name in titles
         ),
         "curves-losses": "\n".join(loss_lines(curves, whole, ours, tasks, _FEW_LABELS)) or not_run,
+        "untouched-curves": error_table(curves, whole, untouched, _FEW_LABELS),
+        "untouched-curves-gain": gain_table(curves, whole, untouched, _FEW_LABELS),
+        "untouched-folds": error_table(folds, whole, untouched, 0),
+        "untouched-folds-gain": gain_table(folds, whole, untouched, 0),
+        "untouched-curves-losses": "\n".join(
+            loss_lines(curves, whole, ours, untouched, _FEW_LABELS)
+        )
+        or not_run,
+        "untouched-folds-losses": "\n".join(loss_lines(folds, whole, ours, untouched, 0))
+        or not_run,
         "choices": choice_table(records, titles, tasks),
         "cost": cost_table(folds, whole, tasks),
         "leaks": leak_lines(records),

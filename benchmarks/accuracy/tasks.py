@@ -16,6 +16,7 @@ from dssl_sklearn.datasets import (
     load_dielectric,
     load_elasticity,
     load_formation_energy,
+    load_piezoelectricity,
 )
 
 if TYPE_CHECKING:
@@ -44,12 +45,15 @@ class TaskSpec:
         Set of crystals; tasks of the same set share their feature tables.
     official : bool
         Whether matbench defines the folds.
+    untouched : bool
+        Whether no choice of the library was ever made on this property, in any set of rows.
     """
 
     title: str
     unit: str
     crystals: str
     official: bool = False
+    untouched: bool = False
 
 
 TASKS: dict[str, TaskSpec] = {
@@ -60,6 +64,10 @@ TASKS: dict[str, TaskSpec] = {
     "n": TaskSpec("refractive index n", "1", "dielectric"),
     "poly_total": TaskSpec("dielectric constant poly_total", "1", "dielectric"),
     "formation_energy": TaskSpec("formation energy", "eV/atom", "formation_energy"),
+    "band_gap": TaskSpec("band gap", "eV", "dielectric", untouched=True),
+    "eij_max": TaskSpec("piezoelectric modulus", "C/m2", "piezoelectricity", untouched=True),
+    "poisson_ratio": TaskSpec("Poisson ratio", "1", "elasticity", untouched=True),
+    "e_above_hull": TaskSpec("energy above hull", "eV/atom", "formation_energy", untouched=True),
 }
 
 
@@ -129,6 +137,7 @@ def _load_crystals(crystals: str, data_dir: Path) -> Any:  # noqa: ANN401 - a Bu
         "elasticity": load_elasticity,
         "dielectric": load_dielectric,
         "formation_energy": load_formation_energy,
+        "piezoelectricity": load_piezoelectricity,
     }
     if crystals in loaders:
         return loaders[crystals](target="all")
