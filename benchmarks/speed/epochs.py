@@ -191,7 +191,7 @@ def _process(settings: Settings) -> dict[str, Any]:
 
     def fit() -> KernelPart:
         compared = ComparedCrystals.of(encoder, graphs, settings.seed, model.net_.batch_size)
-        return KernelPart.fit(0.5, compared, targets, weight)
+        return KernelPart.fit(0.5, compared, targets, weight)[0]
 
     jobs: dict[str, Job] = {
         "both": partial(model.predict, graphs),

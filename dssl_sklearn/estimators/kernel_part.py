@@ -125,7 +125,7 @@ class KernelPart:
         compared: ComparedCrystals,
         targets: NDArray[np.floating],
         weight: NDArray[np.floating],
-    ) -> Self:
+    ) -> tuple[Self, NDArray[np.float64]]:
         """Learn from labeled crystals.
 
         Parameters
@@ -142,12 +142,17 @@ class KernelPart:
 
         Returns
         -------
-        KernelPart
+        part : KernelPart
             Fitted.
+        left_out : ndarray of shape (n_points, n_outputs)
+            What it predicts for each crystal of `compared` from the others, standardized; NaN
+            where the target is unknown.
         """
         rows = compared.rows
-        process = GaussianProcess.fit(compared.groups, targets[rows], weight[rows])
-        return cls(share * len(rows) / len(targets), process, compared.encoder)
+        process, left_out = GaussianProcess.fit_and_leave_out(
+            compared.groups, targets[rows], weight[rows]
+        )
+        return cls(share * len(rows) / len(targets), process, compared.encoder), left_out
 
     def predict(self, graphs: GraphDataset, batch_size: int) -> NDArray[np.float64]:
         """Predict standardized targets, shape (n_crystals, n_outputs)."""

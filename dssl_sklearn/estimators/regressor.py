@@ -159,6 +159,9 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         Whether the natural logarithm of a target was learned.
     y_mean_, y_scale_ : ndarray of shape (n_targets,)
         Weighted mean and standard deviation of the known training targets, or of their logarithms.
+        Smaller deviation, and a mean closer to the median, where leave-one-out errors of the
+        Gaussian process say that the crystals hardly tell the labels apart: with ``loss="mae"``,
+        predictions then stay closer to the median, down to a tenth of their difference to it.
     y_min_, y_max_ : ndarray of shape (n_targets,)
         Range of the known training targets. Where logarithms were learned, predictions stay within
         it, widened by a factor of ``exp(y_scale_)`` at both ends.
@@ -457,7 +460,11 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         standardized = scale.standardize(y).astype(np.float32)
         kernel = None
         if compared is not None and share:
-            kernel = KernelPart.fit(share, compared, standardized, weight.astype(np.float32))
+            kernel, left_out = KernelPart.fit(
+                share, compared, standardized, weight.astype(np.float32)
+            )
+            if recipe.loss == "mae":
+                scale = scale.shrunk(left_out, y[compared.rows], weight[compared.rows])
         return standardized, {
             "kernel_": kernel,
             "y_is_log_": scale.log,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self, TypeAlias
 
 import numpy as np
@@ -20,6 +20,8 @@ Columns: TypeAlias = NDArray[np.float64]
 #: Where the largest target is less than this many times the smallest, the logarithm is as good as a
 #: straight line.
 _SMALLEST_RATIO = 2.0
+#: Factors by which differences to the median may shrink. Not 0, which would lose the order.
+_SHRINKAGES = np.linspace(0.1, 1.0, 10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,47 @@ class TargetScale:
         slopes: Columns = np.where(self.log, predictions, 1.0) * self.scale
         return slopes
 
+    def shrunk(self, left_out: Columns, columns: Columns, weight: Columns) -> TargetScale:
+        """Restore less than what was predicted, where predictions are worse than their average.
+
+        Labels that the crystals say little about, such as energies above the hull that are mostly
+        0, are predicted worse than by their median, in mean absolute errors. Differences to the
+        median shrink by the factor that suits predictions of each label from the others best, if
+        that is better than no change by more than one standard error.
+
+        Parameters
+        ----------
+        left_out : ndarray of shape (n_points, n_targets)
+            Prediction for each label from the others, standardized; NaN where it is unknown.
+        columns : ndarray of shape (n_points, n_targets)
+            The labels in their unit.
+        weight : ndarray of shape (n_points,)
+            Positive sample weights.
+
+        Returns
+        -------
+        TargetScale
+            With another mean and scale for such targets.
+        """
+        learned = self.standardize(columns)
+        factor, center = np.ones(len(self.mean)), np.zeros(len(self.mean))
+        for k in range(len(factor)):
+            known = np.isfinite(columns[:, k])
+            share = weight[known] / weight[known].sum()
+            center[k] = _median(learned[known, k], share)
+            errors = []
+            for shrinkage in _SHRINKAGES:
+                outputs = left_out[known].copy()
+                outputs[:, k] = center[k] + shrinkage * (outputs[:, k] - center[k])
+                errors.append(np.abs(self.restore(outputs)[:, k] - columns[known, k]))
+            means = np.array([(share * error).sum() for error in errors])
+            best = int(np.argmin(means))
+            gains, gain = errors[-1] - errors[best], means[-1] - means[best]
+            if gain > np.sqrt((share**2 * (gains - gain) ** 2).sum()):
+                factor[k] = _SHRINKAGES[best]
+        mean = self.mean + (1 - factor) * center * self.scale
+        return replace(self, mean=mean, scale=factor * self.scale)
+
 
 def check_positive(columns: Columns, scale: str) -> None:
     """Make sure that logarithms can be taken where these are asked for.
@@ -149,9 +192,16 @@ def _left_out_error(
     column: Columns, weight: Columns, features: Sequence[Tensor], *, log: bool
 ) -> float:
     scale = TargetScale.fit(column, weight, np.array([log]))
-    outputs = GaussianProcess.left_out(features, scale.standardize(column), weight)
+    _, outputs = GaussianProcess.fit_and_leave_out(features, scale.standardize(column), weight)
     errors = np.abs(scale.restore(outputs) - column)[:, 0]
     return float(np.average(errors, weights=weight))
+
+
+def _median(values: NDArray[np.float64], share: NDArray[np.float64]) -> float:
+    order = np.argsort(values)
+    # The lower one of two middles, however the sum was rounded.
+    middle = int(np.searchsorted(np.cumsum(share[order]), 0.5 - 1e-9))
+    return float(values[order[middle]])
 
 
 def _transformed(columns: Columns, log: NDArray[np.bool_]) -> Columns:

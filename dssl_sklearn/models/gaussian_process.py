@@ -81,7 +81,17 @@ class GaussianProcess:
         targets: NDArray[np.floating],
         weight: NDArray[np.floating],
     ) -> Self:
-        """Learn from labeled crystals.
+        """Learn from labeled crystals; arguments as of `fit_and_leave_out`."""
+        return cls.fit_and_leave_out(groups, targets, weight)[0]
+
+    @classmethod
+    def fit_and_leave_out(
+        cls,
+        groups: Sequence[Tensor],
+        targets: NDArray[np.floating],
+        weight: NDArray[np.floating],
+    ) -> tuple[Self, NDArray[np.float64]]:
+        """Learn from labeled crystals, and predict each of them from the others.
 
         Parameters
         ----------
@@ -94,15 +104,18 @@ class GaussianProcess:
 
         Returns
         -------
-        GaussianProcess
+        process : GaussianProcess
             Fitted.
+        left_out : ndarray of shape (n_points, n_outputs)
+            Prediction for each label from all others, NaN where there is none. The
+            hyperparameters are those of all labels.
         """
         features = torch.cat([group.double() for group in groups], dim=1)
         center, scale = _standardization(features)
         sizes = torch.tensor([group.shape[1] for group in groups])
         inputs = _standardized(features, center, scale)
         of_labels = torch.as_tensor(np.asarray(weight, np.float64))
-        params, weights, offsets = [], [], []
+        params, weights, offsets, left_out = [], [], [], []
         for column in torch.as_tensor(np.asarray(targets, np.float64)).T:
             known = column.isfinite()
             rows, values = inputs[known], column[known]
@@ -111,45 +124,17 @@ class GaussianProcess:
             trust = of_labels[known] / of_labels[known].mean()
             noise = (tuned[-1].exp() + _SMALLEST_NOISE) / trust
             kernel = _kernel(_squares(rows, rows, sizes), tuned)
-            factors, offset, _ = _solve(kernel, values, noise)
+            factors, offset, errors = _solve(kernel, values, noise)
             weights.append(torch.zeros_like(column).masked_scatter(known, factors))
+            left_out.append(
+                torch.full_like(column, torch.nan).masked_scatter(known, values - errors)
+            )
             params.append(tuned)
             offsets.append(offset)
         log_params, factors_of = torch.stack(params), torch.stack(weights)
-        return cls(center, scale, inputs, log_params, factors_of, torch.stack(offsets), sizes)
-
-    @staticmethod
-    def left_out(
-        groups: Sequence[Tensor],
-        targets: NDArray[np.floating],
-        weight: NDArray[np.floating],
-    ) -> NDArray[np.float64]:
-        """Predict each of a few labels from the others.
-
-        The hyperparameters are those of all of them.
-
-        Parameters
-        ----------
-        groups, targets, weight
-            As for `fit`, without missing targets.
-
-        Returns
-        -------
-        ndarray of shape (n_points, n_outputs)
-            Predictions.
-        """
-        features = torch.cat([group.double() for group in groups], dim=1)
-        sizes = torch.tensor([group.shape[1] for group in groups])
-        rows = _standardized(features, *_standardization(features))
-        squares = _squares(rows, rows, sizes)
-        some = [square[:N_TUNED, :N_TUNED] for square in squares]
-        trust = torch.as_tensor(np.asarray(weight, np.float64))
-        predicted = []
-        for values in torch.as_tensor(np.asarray(targets, np.float64)).T:
-            tuned = _tune(some, values[:N_TUNED])
-            noise = (tuned[-1].exp() + _SMALLEST_NOISE) * trust.mean() / trust
-            predicted.append(values - _solve(_kernel(squares, tuned), values, noise)[2])
-        return torch.stack(predicted, dim=1).numpy()
+        offset_of = torch.stack(offsets)
+        process = cls(center, scale, inputs, log_params, factors_of, offset_of, sizes)
+        return process, torch.stack(left_out, dim=1).numpy()
 
     def predict(self, groups: Sequence[Tensor]) -> NDArray[np.float64]:
         """Predict standardized targets.

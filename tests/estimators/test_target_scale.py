@@ -5,6 +5,7 @@ import torch
 from dssl_sklearn import DSSLRegressor
 from dssl_sklearn.estimators.target_scale import TargetScale, takes_logarithm
 from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.models.gaussian_process import GaussianProcess
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +116,57 @@ def test_survives_a_file(tiny, train, held_out, tmp_path):
     model.save(tmp_path / "model.safetensors")
     again = DSSLRegressor.load(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(again.predict(held_out), model.predict(held_out))
+
+
+def left_out(scale, columns, groups):
+    weight = np.ones(len(columns))
+    return GaussianProcess.fit_and_leave_out(groups, scale.standardize(columns), weight)[1]
+
+
+def test_labels_that_crystals_say_nothing_about_are_predicted_close_to_their_median():
+    groups, smooth = features_and_target()
+    rng = np.random.default_rng(1)
+    # Mostly 0, a few large, whatever the features: the median is hard to beat.
+    noise = np.where(rng.random(len(smooth)) < 0.6, 0.0, rng.lognormal(size=len(smooth)))
+    columns, weight = np.column_stack([smooth, noise]), np.ones(len(smooth))
+    scale = TargetScale.fit(columns, weight, np.zeros(2, bool))
+    predicted = left_out(scale, columns, groups)
+    shrunk = scale.shrunk(predicted, columns, weight)
+    plain, closer = scale.restore(predicted), shrunk.restore(predicted)
+    np.testing.assert_array_equal(closer[:, 0], plain[:, 0])
+    ratio = shrunk.scale[1] / scale.scale[1]
+    assert 0.1 <= ratio <= 0.3
+    # Differences to the median of 0 shrink; the order of the crystals stays.
+    np.testing.assert_allclose(closer[:, 1], ratio * plain[:, 1], atol=1e-12)
+    errors = np.abs(np.column_stack([plain[:, 1], closer[:, 1]]) - noise[:, None]).mean(axis=0)
+    assert errors[1] < errors[0]
+
+
+def test_shrinking_knows_weights_and_missing_labels():
+    groups, smooth = features_and_target()
+    rng = np.random.default_rng(2)
+    columns = rng.lognormal(sigma=2, size=(len(smooth), 1))
+    columns[::7] = np.nan
+    weight = np.where(np.isnan(columns[:, 0]), 5.0, rng.integers(1, 3, len(smooth)))
+    scale = TargetScale.fit(columns, weight, np.zeros(1, bool))
+    predicted = left_out(scale, columns, groups)
+    assert (np.isnan(predicted) == np.isnan(columns)).all()
+    once = scale.shrunk(predicted, columns, weight)
+    times = np.where(np.isnan(columns[:, 0]), 0, weight).astype(int)
+    repeated = [np.repeat(values, times, axis=0) for values in (predicted, columns)]
+    # One standard error of 100 labels is not that of twice as many: compare what is chosen.
+    again = scale.shrunk(*repeated, np.ones(times.sum()))
+    assert once.scale < scale.scale
+    np.testing.assert_allclose([once.mean, once.scale], [again.mean, again.scale])
+
+
+def test_only_absolute_errors_shrink(tiny, elastic):
+    structures, _ = elastic
+    y = np.random.default_rng(0).lognormal(sigma=2, size=60)
+    params = {"target_scale": "linear", "max_epochs": 1}
+    deviations = [
+        DSSLRegressor(**{**tiny, **params}, loss=loss).fit(structures[:60], y).y_scale_[0]
+        for loss in ("mae", "mse")
+    ]
+    assert deviations[0] < 0.9 * y.std()
+    np.testing.assert_allclose(deviations[1], y.std(), rtol=1e-6)
