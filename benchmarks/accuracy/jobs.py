@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,8 @@ from accuracy.classical import BestScale, ClippedRegressor, TunedSVR
 from accuracy.features import load_table
 from accuracy.methods import ALONE, Method
 from accuracy.store import Record
-from accuracy.tasks import CURVE_SIZES, Rows, Task, draw_labels
+from accuracy.tasks import CURVE_SIZES, Rows, Table, Task, draw_labels
 
-Table = Literal["folds", "curves"]
 _LIBRARIES = ("torch", "scikit-learn", "numpy", "pymatgen", "matminer", "chgnet")
 
 
@@ -36,7 +35,7 @@ class Cell:
 
     Attributes
     ----------
-    table : {"folds", "curves"}
+    table : {"folds", "curves", "shuffled"}
         Protocol.
     task, method : str
         Names.
@@ -77,8 +76,9 @@ def cells_of(
 
     Parameters
     ----------
-    table : {"folds", "curves"}
-        The protocol: whole training parts, or 50 to 800 labels drawn from them.
+    table : {"folds", "curves", "shuffled"}
+        The protocol: whole training parts, 50 to 800 labels drawn from them, or whole training
+        parts of folds that split polymorphs of a formula, too.
     tasks : mapping of str to Task
         Tasks by name.
     methods : mapping of str to Method
@@ -98,17 +98,17 @@ def cells_of(
         for name, method in methods.items()
         for task in tasks.values()
         for split in splits
-        for n_labels in _sizes(table, len(task.folds[split][0]), sizes)
+        for n_labels in _sizes(table, len(task.folds_of(table)[split][0]), sizes)
     ]
 
 
 def _sizes(table: Table, n_train: int, sizes: Sequence[int]) -> list[int]:
-    return [n_train] if table == "folds" else [size for size in sizes if size <= n_train]
+    return [size for size in sizes if size <= n_train] if table == "curves" else [n_train]
 
 
 def rows_of(cell: Cell, task: Task) -> tuple[Rows, Rows]:
     """Rows that a cell trains on, and those it is tested on."""
-    train, test = task.folds[cell.split]
+    train, test = task.folds_of(cell.table)[cell.split]
     if cell.table == "curves":
         train = draw_labels(train, cell.n_labels, cell.split)
     return train, test

@@ -115,6 +115,7 @@ def contents(
     folds, curves = series_of(records, "folds"), series_of(records, "curves")
     tasks = [name for name, spec in TASKS.items() if not spec.untouched]
     untouched = [name for name, spec in TASKS.items() if spec.untouched]
+    shuffled, of_shuffled = series_of(records, "shuffled"), ["log10_K_VRH", "log10_G_VRH", "n"]
     not_run = "Not run yet."
     whole = _whole(titles)
     alone = {name: title for name, title in titles.items() if name not in whole}
@@ -141,6 +142,8 @@ def contents(
             if name in titles
         ),
         "curves-losses": "\n".join(loss_lines(curves, whole, ours, tasks, _FEW_LABELS)) or not_run,
+        "shuffled": error_table(shuffled, whole, of_shuffled, 0),
+        "shuffled-losses": "\n".join(loss_lines(shuffled, whole, ours, of_shuffled, 0)) or not_run,
         "untouched-curves": error_table(curves, whole, untouched, _FEW_LABELS),
         "untouched-curves-gain": gain_table(curves, whole, untouched, _FEW_LABELS),
         "untouched-folds": error_table(folds, whole, untouched, 0),

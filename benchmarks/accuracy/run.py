@@ -2,6 +2,7 @@
 
     python benchmarks/accuracy/run.py folds     # five folds, whole training parts
     python benchmarks/accuracy/run.py curves    # 50 to 800 labels, five draws
+    python benchmarks/accuracy/run.py shuffled  # as folds, with polymorphs on both sides
 
 Every cell (task, method, fold or draw, number of labels) adds one line to
 ``outputs/accuracy/<table>.jsonl``; a cell that is there with the same configuration is not computed
@@ -27,12 +28,12 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from accuracy.jobs import Cell, cells_of, environment, run_cell, seconds_left
+from accuracy.jobs import Cell, cells_of, environment, rows_of, run_cell, seconds_left
 from accuracy.leakage import check_weights, reduced_formulas, without_test_crystals
 from accuracy.methods import Method, classical_methods
 from accuracy.networks import PaperSettings, network_methods, pretrain_paper
 from accuracy.store import Record, append_record, cell_key, claim, read_records
-from accuracy.tasks import CURVE_SIZES, N_FOLDS, TASKS, Task, load_task
+from accuracy.tasks import CURVE_SIZES, N_FOLDS, TASKS, Rows, Task, load_task
 from dssl_sklearn.datasets import Corpus, load_corpus
 
 GROUPS = ("classical", "networks", "paper")
@@ -76,7 +77,8 @@ def run(options: argparse.Namespace) -> None:
                 records = run_cell(cell, task, method, options.out / "features")
                 place = (cell.task, cell.method, cell.split)
                 if place not in checks:
-                    checks[place] = leak_check(task, method, cell.split, options.corpus)
+                    test = rows_of(cell, task)[1]
+                    checks[place] = leak_check(task, method, test, options.corpus)
                 for record in records:
                     append_record(path, {**record, "leak": checks[place], **where})
         progress.update()
@@ -156,8 +158,8 @@ def make_paper_weights(paper: PaperSettings, path: Path, options: argparse.Names
         pretrain_paper(paper, corpus[rows], path, options.device)
 
 
-def leak_check(task: Task, method: Method, split: int, corpus: Path) -> dict[str, Any] | None:
-    """Look for the test formulas of a fold in what the method's weights were pretrained on.
+def leak_check(task: Task, method: Method, test: Rows, corpus: Path) -> dict[str, Any] | None:
+    """Look for the formulas of test rows in what the method's weights were pretrained on.
 
     Parameters
     ----------
@@ -165,8 +167,8 @@ def leak_check(task: Task, method: Method, split: int, corpus: Path) -> dict[str
         The task.
     method : Method
         The method.
-    split : int
-        The fold.
+    test : ndarray of int
+        Rows of the test part.
     corpus : Path
         The corpus file.
 
@@ -180,7 +182,7 @@ def leak_check(task: Task, method: Method, split: int, corpus: Path) -> dict[str
         return None
     if not (method.card.exists() and corpus.exists()):
         return {"unchecked": "the card or the corpus file is not at hand"}
-    formulas = reduced_formulas([task.structures[row] for row in task.folds[split][1]])
+    formulas = reduced_formulas([task.structures[row] for row in test])
     return check_weights(method.card, _corpus(corpus), formulas)
 
 
@@ -195,7 +197,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("table", choices=["folds", "curves"])
+    add("table", choices=["folds", "curves", "shuffled"])
     add("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), metavar="TASK")
     add("--methods", nargs="+", default=list(GROUPS), help=f"names, or {', '.join(GROUPS)}")
     add("--splits", nargs="+", type=int, choices=range(N_FOLDS), default=list(range(N_FOLDS)))

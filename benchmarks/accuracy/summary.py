@@ -135,7 +135,7 @@ def series_of(records: Iterable[Record], table: str) -> dict[tuple[str, str, int
     ----------
     records : iterable of dict
         Records, one a cell.
-    table : {"folds", "curves"}
+    table : {"folds", "curves", "shuffled"}
         Which table.
 
     Returns

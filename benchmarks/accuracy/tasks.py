@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.model_selection import KFold
 
 from dssl_sklearn.datasets import (
     fetch_matbench,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Rows = NDArray[np.int64]
 Folds = list[tuple[Rows, Rows]]
+Table = Literal["folds", "curves", "shuffled"]
 
 N_FOLDS = 5
 FOLD_SEED = 0
@@ -99,6 +101,12 @@ class Task:
     def spec(self) -> TaskSpec:
         """Title, unit and origin."""
         return TASKS[self.name]
+
+    def folds_of(self, table: Table) -> Folds:
+        """Folds that a table has: those of formulas or of matbench, or of single crystals."""
+        if table != "shuffled" or self.spec.official:
+            return self.folds
+        return list(KFold(N_FOLDS, shuffle=True, random_state=FOLD_SEED).split(self.y))
 
 
 def load_task(name: str, data_dir: Path) -> Task:

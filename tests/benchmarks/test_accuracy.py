@@ -67,6 +67,21 @@ class TestFolds:
             assert not set(train) & set(test)
             assert not {FORMULAS[row] for row in train} & {FORMULAS[row] for row in test}
 
+    def test_a_plain_shuffle_splits_formulas(self):
+        from accuracy.jobs import cells_of, rows_of
+        from accuracy.tasks import Task, formula_folds
+
+        task = Task("n", [], np.arange(11.0), FORMULAS, formula_folds(FORMULAS))
+        methods = {"median": SimpleNamespace(config="a")}
+        cells = cells_of("shuffled", {"n": task}, methods, range(5))
+        parts = [rows_of(cell, task) for cell in cells]
+        assert [cell.n_labels for cell in cells] == [len(train) for train, _ in parts]
+        assert sorted(np.concatenate([test for _, test in parts])) == list(range(len(FORMULAS)))
+        shared = [
+            {FORMULAS[r] for r in train} & {FORMULAS[r] for r in test} for train, test in parts
+        ]
+        assert any(shared)
+
     def test_depend_on_the_seed_alone(self):
         from accuracy.tasks import formula_folds
 
