@@ -4,32 +4,50 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.inputs import as_sequence
+from dssl_sklearn.estimators.kernel_part import (
+    MIN_LABELS,
+    ComparedCrystals,
+    FrozenEncoder,
+    KernelPart,
+)
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.property import PropertyEstimator
-from dssl_sklearn.estimators.recipes import FineTuneRecipe
+from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, FineTuneRecipe
 from dssl_sklearn.estimators.record import target_names
+from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.estimators.streaming import stream
 from dssl_sklearn.estimators.targets import check_length, check_sample_weight, class_targets
 from dssl_sklearn.training.losses import ClassLoss
+
+#: Share of the Gaussian process where none is given, in recipes that have one.
+_KERNEL_SHARE = 0.7
+#: Label smoothing of these recipes: a network on few labels is far too sure of itself without.
+_SMOOTHING = 0.2
+#: Least score of a class in the Gaussian process, so that none is impossible.
+_SMALLEST_SCORE = 0.01
 
 
 class DSSLClassifier(ClassifierMixin, PropertyEstimator):
     """Classify crystals with a network that may have been pretrained.
 
     The twin of `DSSLRegressor`: the backbone starts from pretrained weights or from scratch [1]_,
-    and is trained with a head on the labeled structures by cross entropy. Arguments that are None
-    take the value of the `recipe`.
+    and is trained with heads on the labeled structures by cross entropy, with a fifth
+    of every label spread over all classes; a Gaussian process has its share in the probabilities.
+    Arguments that are None take the value of the `recipe`; the paper's spreads no labels.
 
     Parameters
     ----------
@@ -55,6 +73,11 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
     n_members : int, default=None
         Heads that share the backbone and start from different random weights: their mean predicts.
         None for 8, or 1 for the paper's.
+    kernel_share : float, default=None
+        Share of the probabilities, from 0 to 1, that comes from a Gaussian process beside the
+        network, as in `DSSLRegressor`: it learns 1 for the class of a crystal and 0 for the others.
+        None for 0.7, or 0 for the paper's; 0 predicts with the network alone. Fewer than 20 labels
+        leave it out; beyond 3,000 its share shrinks with their number.
     head_params : dict, default=None
         Arguments of every head: ``hidden`` (256), ``n_hidden_layers`` (1), ``dropout`` (0).
     cutoff : float, default=None
@@ -111,6 +134,10 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Labels, sorted.
+    class_prior_ : ndarray of shape (n_classes,)
+        Weighted share of each class among the labels.
+    kernel_ : KernelPart or None
+        The fitted Gaussian process, with its share; None where the network predicts alone.
     net_ : skorch.NeuralNet
         The trained net; its module holds encoder and head.
     architecture_ : Architecture
@@ -137,7 +164,13 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
     (2, 2)
     """
 
-    _target_state: ClassVar[tuple[str, ...]] = ("classes_",)
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **PropertyEstimator._parameter_constraints,  # noqa: SLF001 - the base's own
+        "kernel_share": [Interval(Real, 0, 1, closed="both"), None],
+    }
+    _target_state: ClassVar[tuple[str, ...]] = ("classes_", "class_prior_")
+    #: Of files from before it existed, and where nothing was trained.
+    kernel_: KernelPart | None = None
 
     def __init__(
         self,
@@ -149,6 +182,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         backbone_params: dict[str, Any] | None = None,
         readout: str | nn.Module | None = None,
         n_members: int | None = None,
+        kernel_share: float | None = None,
         head_params: dict[str, Any] | None = None,
         cutoff: float | None = None,
         max_neighbors: int | None = None,
@@ -178,6 +212,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         self.backbone_params = backbone_params
         self.readout = readout
         self.n_members = n_members
+        self.kernel_share = kernel_share
         self.head_params = head_params
         self.cutoff = cutoff
         self.max_neighbors = max_neighbors
@@ -244,7 +279,32 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         )
 
     def _make_criterion(self, recipe: FineTuneRecipe) -> nn.Module:
-        return ClassLoss()
+        return ClassLoss(_SMOOTHING if FINE_TUNE_RECIPES[self.recipe].kernel_share else 0.0)
+
+    def _fit_beside(
+        self,
+        recipe: FineTuneRecipe,
+        graphs: GraphDataset,
+        y: NDArray[Any],
+        weight: NDArray[np.float64],
+        *,
+        n_outputs: int,
+        pretrainer: DSSLPretrainer | None,
+        seed: int,
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Fit the Gaussian process to ones and zeros."""
+        scores = np.eye(n_outputs)[y]
+        prior, scale = _prior(np.average(scores, axis=0, weights=weight))
+        share = recipe.kernel_share
+        if self.kernel_share is None and share:
+            share = _KERNEL_SHARE
+        kernel = None
+        if share and len(y) >= MIN_LABELS and recipe.max_epochs:
+            learned = FrozenEncoder.of(pretrainer)
+            compared = ComparedCrystals.of(learned, graphs, seed, recipe.batch_size)
+            standardized = (scores - prior) / scale
+            kernel, _ = KernelPart.fit(share, compared, standardized, weight)
+        return y, {"kernel_": kernel, "class_prior_": prior}
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
         """Predict the probability of each class.
@@ -267,7 +327,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
             As `fit`.
         """
         check_is_fitted(self, "net_")
-        return self._probabilities(self._predict_raw(X))
+        return self._probabilities(self._graphs_to_use(X))
 
     def predict_proba_iter(
         self, X: Iterable[Any], *, chunk_size: int = 1024
@@ -291,11 +351,18 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         NotFittedError, InvalidInputError, InvalidStructureError
             As `predict_proba`; positions count from the beginning of `X`.
         """
-        return stream(self, X, chunk_size, lambda u: self._probabilities(self._outputs(u)))
+        return stream(self, X, chunk_size, self._probabilities)
 
-    def _probabilities(self, members: NDArray[np.float64]) -> NDArray[np.float64]:
-        probabilities: NDArray[np.float64] = softmax(members, axis=2).mean(axis=1)
-        return probabilities
+    def _probabilities(self, usable: UsableGraphs) -> NDArray[np.float64]:
+        network: NDArray[np.float64] = softmax(self._outputs(usable), axis=2).mean(axis=1)
+        if self.kernel_ is None or usable.graphs is None:
+            return network
+        prior, scale = _prior(self.class_prior_)
+        scores = self.kernel_.predict(usable.graphs, self.net_.batch_size) * scale + prior
+        scores = usable.spread(np.clip(scores, _SMALLEST_SCORE, 1.0))
+        kernel = scores / scores.sum(axis=1, keepdims=True)
+        mixed: NDArray[np.float64] = network + self.kernel_.share * (kernel - network)
+        return mixed
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: ANN401
         """Predict the most probable class.
@@ -350,3 +417,10 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
             labels = labels.astype(object)
             labels[skipped] = None
         return labels
+
+
+def _prior(
+    share: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of the ones and zeros of every class, given its share."""
+    return share, np.sqrt(share * (1 - share)).clip(1e-6)

@@ -32,7 +32,10 @@ def with_members(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def with_scale(targets: Mapping[str, Any]) -> dict[str, Any]:
-    """Description of the targets of a regressor written before logarithms were learned.
+    """Description of the targets of a predictor written before what is missing was kept.
+
+    A regressor from before logarithms were learned, or a classifier from before it had a Gaussian
+    process.
 
     Parameters
     ----------
@@ -42,8 +45,13 @@ def with_scale(targets: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict of str to JSON value
-        With what is missing, for a linear scale, whose predictions know no limits.
+        With what is missing: a linear scale, whose predictions know no limits; equal shares of the
+        classes.
     """
+    if "classes_" in targets and "class_prior_" not in targets:
+        classes = targets["classes_"]
+        n_classes = len(classes) if isinstance(classes, list) else 1
+        return {**targets, "class_prior_": [1 / n_classes] * n_classes}
     if "y_mean_" not in targets or "y_is_log_" in targets:
         return dict(targets)
     mean = targets["y_mean_"]

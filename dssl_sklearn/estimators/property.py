@@ -108,7 +108,13 @@ class PropertyEstimator(Persistent, CrystalEstimator):
                 architecture = replace(architecture, readout=readout, readout_params={})
         graphs = _chosen_graphs(self._builder(architecture), X, rows)
         learned_y, beside = self._fit_beside(
-            recipe, graphs, y[rows], sample_weight[rows], pretrainer=pretrainer, seed=seed
+            recipe,
+            graphs,
+            y[rows],
+            sample_weight[rows],
+            n_outputs=n_outputs,
+            pretrainer=pretrainer,
+            seed=seed,
         )
         of_targets = {**of_targets, **beside}
         dataset = CrystalDataset(graphs, y=learned_y, weight=sample_weight[rows].astype(np.float32))
@@ -141,6 +147,7 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         y: NDArray[Any],
         weight: NDArray[np.float64],
         *,
+        n_outputs: int,
         pretrainer: DSSLPretrainer | None,
         seed: int,
     ) -> tuple[NDArray[Any], dict[str, Any]]:

@@ -443,6 +443,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         y: NDArray[Any],
         weight: NDArray[np.float64],
         *,
+        n_outputs: int,
         pretrainer: DSSLPretrainer | None,
         seed: int,
     ) -> tuple[NDArray[Any], dict[str, Any]]:

@@ -80,7 +80,8 @@ def beside_network(
 ) -> NDArray[np.float64]:
     """Part of each prediction that is not the network's, in the unit of the target."""
     kernel = getattr(estimator, "kernel_", None)
-    if kernel is None:
+    if kernel is None or not hasattr(estimator, "y_scale_"):
+        # Of a classifier the logit of the network is explained.
         return np.zeros(len(graphs))
     scale, mean = estimator.y_scale_[unit.column], estimator.y_mean_[unit.column]
     outputs = kernel.predict(graphs, estimator.net_.batch_size)[:, unit.column]

@@ -57,7 +57,17 @@ class TargetLoss(nn.Module):
 
 
 class ClassLoss(nn.Module):
-    """Weighted mean cross entropy."""
+    """Weighted mean cross entropy.
+
+    Parameters
+    ----------
+    smoothing : float, default=0.0
+        Share of every label that is spread evenly over all classes.
+    """
+
+    def __init__(self, smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.smoothing = smoothing
 
     def forward(self, prediction: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         """Compute the loss.
@@ -77,5 +87,8 @@ class ClassLoss(nn.Module):
             Weighted mean.
         """
         y = y[:, None].expand(prediction.shape[:2])
-        losses = F.cross_entropy(prediction.transpose(1, 2), y, reduction="none").mean(dim=1)
+        of_heads = F.cross_entropy(
+            prediction.transpose(1, 2), y, reduction="none", label_smoothing=self.smoothing
+        )
+        losses = of_heads.mean(dim=1)
         return (losses * weight).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)

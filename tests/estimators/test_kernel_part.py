@@ -1,7 +1,10 @@
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from dssl_sklearn import DSSLPretrainer, DSSLRegressor
+from dssl_sklearn import DSSLClassifier, DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.estimators.kernel_part import MIN_LABELS
 
 
@@ -107,3 +110,62 @@ def test_skipped_structures_get_no_prediction(tiny, train, held_out):
         found = model.predict([held_out[0][0], "no structure", held_out[0][1]])
     assert np.isnan(found).tolist() == [False, True, False]
     np.testing.assert_allclose(found[[0, 2]], model.predict(held_out[0][:2]), rtol=1e-6)
+
+
+def stiffness_classes(y):
+    return np.array(["soft", "medium", "stiff"])[np.digitize(y, [1.8, 2.1])]
+
+
+class TestClassifier:
+    @pytest.fixture
+    def labeled(self, elastic):
+        structures, y = elastic
+        return structures[:60], stiffness_classes(y[:60])
+
+    def test_mixes_probabilities_by_share(self, tiny, labeled, elastic):
+        new = elastic[0][60:70]
+        model = DSSLClassifier(**tiny, kernel_share=0.25).fit(*labeled)
+        assert model.kernel_.share == 0.25
+        parts = []
+        for share in (0.0, 1.0):
+            alone = copy.copy(model)
+            alone.kernel_ = replace(model.kernel_, share=share)
+            parts.append(alone.predict_proba(new))
+            np.testing.assert_allclose(parts[-1].sum(axis=1), 1)
+            assert parts[-1].min() > 0
+        np.testing.assert_allclose(
+            model.predict_proba(new), 0.75 * parts[0] + 0.25 * parts[1], rtol=1e-9
+        )
+        assert np.abs(parts[0] - parts[1]).max() > 0.1
+
+    def test_learns_what_an_untrained_network_does_not(self, tiny, labeled, elastic):
+        structures, y = elastic
+        expected = stiffness_classes(y[60:])
+        model = DSSLClassifier(**tiny).fit(*labeled)
+        accuracy = {}
+        for share in (0.0, 1.0):
+            model.kernel_ = replace(model.kernel_, share=share)
+            accuracy[share] = np.mean(model.predict(structures[60:]) == expected)
+        assert accuracy[1.0] > accuracy[0.0] + 0.1
+
+    def test_survives_a_file(self, tiny, labeled, elastic, tmp_path):
+        model = DSSLClassifier(**tiny).fit(*labeled)
+        model.save(tmp_path / "model.safetensors")
+        again = DSSLClassifier.load(tmp_path / "model.safetensors")
+        new = elastic[0][60:70]
+        np.testing.assert_array_equal(again.predict_proba(new), model.predict_proba(new))
+        np.testing.assert_allclose(again.class_prior_, model.class_prior_)
+
+    def test_few_labels_and_the_paper_do_without(self, tiny, tiny_paper, labeled):
+        structures, y = labeled
+        assert DSSLClassifier(**tiny).fit(structures[:19], y[:19]).kernel_ is None
+        assert DSSLClassifier(**tiny_paper).fit(structures, y).kernel_ is None
+        assert DSSLClassifier(**tiny, kernel_share=0).fit(structures, y).kernel_ is None
+
+    def test_a_class_without_weight_is_least_likely(self, tiny, labeled):
+        structures, y = labeled
+        model = DSSLClassifier(**tiny, kernel_share=1.0)
+        model.fit(structures, y, sample_weight=(y != "stiff").astype(float))
+        rare = list(model.classes_).index("stiff")
+        assert model.class_prior_[rare] == 0
+        assert model.predict_proba(structures)[:, rare].max() < 0.02

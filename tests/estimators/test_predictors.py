@@ -231,7 +231,8 @@ class TestSampleWeight:
             classifier = DSSLClassifier(**tiny).set_params(max_epochs=60, lr=0.02)
             classifier.fit(X, y.astype(int), sample_weight=weight)
             probability = classifier.predict_proba(X[:1])[0, 1]
-            assert probability == pytest.approx(heavy / (1 + heavy), abs=0.07)
+            # A fifth of every label is spread over both classes.
+            assert probability == pytest.approx(0.1 + 0.8 * heavy / (1 + heavy), abs=0.05)
 
     def test_enter_mean_and_scale(self, tiny, train):
         weight = np.arange(24.0)
@@ -418,9 +419,9 @@ class TestEarlyStopping:
             error = (stopped.predict(rows) - train[1][held_out]) / stopped.y_scale_
             loss = F.l1_loss(torch.tensor(error), torch.zeros(6))
         else:
-            probability = stopped.predict_proba(rows)
+            logits = torch.tensor(stopped._predict_raw(rows))[:, 0]
             classes = (np.array(held_out) * 7 % 5 > 2).astype(int)
-            loss = -np.log(probability[range(6), classes]).mean()
+            loss = F.cross_entropy(logits, torch.tensor(classes), label_smoothing=0.2)
         assert float(loss) == pytest.approx(min(losses), rel=1e-4)
 
     def test_holds_nothing_out_otherwise(self, tiny, train):
@@ -500,7 +501,7 @@ class TestMembers:
         np.testing.assert_array_equal(found, model.predict(train[0], return_std=True))
 
     def test_of_a_classifier_vote_with_their_probabilities(self, tiny, train):
-        model = DSSLClassifier(**tiny, n_members=3).fit(train[0], train[1] > 2)
+        model = DSSLClassifier(**tiny, n_members=3, kernel_share=0.0).fit(train[0], train[1] > 2)
         logits = torch.tensor(model._predict_raw(train[0]))
         expected = logits.softmax(dim=2).mean(dim=1).numpy()
         assert model.predict_proba(train[0]) == pytest.approx(expected)
