@@ -22,6 +22,7 @@ from accuracy.jobs import environment
 from accuracy.report import fill
 from accuracy.tasks import N_FOLDS, draw_labels, load_task
 from numpy.typing import NDArray
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
@@ -58,7 +59,7 @@ def baselines(n_features: int, seed: int) -> dict[str, Any]:
         "gradient boosting": HistGradientBoostingClassifier(
             learning_rate=0.05, max_iter=100, max_leaf_nodes=15, min_samples_leaf=5
         ),
-        "SVC": SVC(C=10, gamma=0.2 / n_features, probability=True, random_state=seed),
+        "SVC": CalibratedClassifierCV(SVC(C=10, gamma=0.2 / n_features), ensemble=False),
     }
     prepared = SimpleImputer(keep_empty_features=True), StandardScaler()
     return {title: make_pipeline(*prepared, model) for title, model in made.items()}
