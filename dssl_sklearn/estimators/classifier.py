@@ -303,7 +303,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
             learned = FrozenEncoder.of(pretrainer)
             compared = ComparedCrystals.of(learned, graphs, seed, recipe.batch_size)
             standardized = (scores - prior) / scale
-            kernel, _ = KernelPart.fit(share, compared, standardized, weight)
+            kernel, _ = KernelPart.fit(share, compared, standardized, weight, jointly=True)
         return y, {"kernel_": kernel, "class_prior_": prior}
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401

@@ -125,6 +125,8 @@ class KernelPart:
         compared: ComparedCrystals,
         targets: NDArray[np.floating],
         weight: NDArray[np.floating],
+        *,
+        jointly: bool = False,
     ) -> tuple[Self, NDArray[np.float64]]:
         """Learn from labeled crystals.
 
@@ -139,6 +141,8 @@ class KernelPart:
             Standardized targets of all labeled crystals, NaN where unknown.
         weight : ndarray of shape (n_crystals,)
             Their weights, above 0.
+        jointly : bool, default=False
+            Compare crystals in the same way for all targets, of which none may be missing.
 
         Returns
         -------
@@ -150,7 +154,7 @@ class KernelPart:
         """
         rows = compared.rows
         process, left_out = GaussianProcess.fit_and_leave_out(
-            compared.groups, targets[rows], weight[rows]
+            compared.groups, targets[rows], weight[rows], jointly=jointly
         )
         return cls(share * len(rows) / len(targets), process, compared.encoder), left_out
 

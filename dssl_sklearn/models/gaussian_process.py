@@ -90,6 +90,8 @@ class GaussianProcess:
         groups: Sequence[Tensor],
         targets: NDArray[np.floating],
         weight: NDArray[np.floating],
+        *,
+        jointly: bool = False,
     ) -> tuple[Self, NDArray[np.float64]]:
         """Learn from labeled crystals, and predict each of them from the others.
 
@@ -101,6 +103,9 @@ class GaussianProcess:
             Standardized targets, NaN where unknown.
         weight : ndarray of shape (n_points,)
             Positive weights of the crystals; twice the weight is half the noise.
+        jointly : bool, default=False
+            Learn one set of hyperparameters from all targets, of which none may be missing, instead
+            of one for each: the same cost for any number of targets.
 
         Returns
         -------
@@ -115,12 +120,19 @@ class GaussianProcess:
         sizes = torch.tensor([group.shape[1] for group in groups])
         inputs = _standardized(features, center, scale)
         of_labels = torch.as_tensor(np.asarray(weight, np.float64))
+        columns = torch.as_tensor(np.asarray(targets, np.float64))
+        of_all = None
+        if jointly:
+            some = inputs[:N_TUNED]
+            of_all = _tune(_squares(some, some, sizes), columns[:N_TUNED])
         params, weights, offsets, left_out = [], [], [], []
-        for column in torch.as_tensor(np.asarray(targets, np.float64)).T:
+        for column in columns.T:
             known = column.isfinite()
             rows, values = inputs[known], column[known]
-            some = rows[:N_TUNED]
-            tuned = _tune(_squares(some, some, sizes), values[:N_TUNED])
+            tuned = of_all
+            if tuned is None:
+                some = rows[:N_TUNED]
+                tuned = _tune(_squares(some, some, sizes), values[:N_TUNED, None])
             trust = of_labels[known] / of_labels[known].mean()
             noise = (tuned[-1].exp() + _SMALLEST_NOISE) / trust
             kernel = _kernel(_squares(rows, rows, sizes), tuned)
@@ -252,8 +264,11 @@ def _kernel(squares: Sequence[Tensor], params: Tensor) -> Tensor:
 
 
 def _tune(squares: Sequence[Tensor], targets: Tensor) -> Tensor:
-    """Hyperparameters of the largest marginal likelihood, shape (3 * n_groups + 2,)."""
-    n_groups, n_points = len(squares), len(targets)
+    """Hyperparameters of the largest marginal likelihood, shape (3 * n_groups + 2,).
+
+    Of several columns of targets, the mean of their log likelihoods counts.
+    """
+    n_groups, (n_points, n_columns) = len(squares), targets.shape
     start = torch.cat(
         [
             torch.full((2 * n_groups,), 2.0, dtype=torch.float64),
@@ -261,17 +276,14 @@ def _tune(squares: Sequence[Tensor], targets: Tensor) -> Tensor:
             torch.tensor([0.1], dtype=torch.float64),
         ]
     ).log()
-    median = targets.median()
-    limit = _LARGEST_TARGET * _robust_deviation(targets - median)
-    cut = torch.clamp(targets, median - limit, median + limit)
-    cut = ((cut - cut.mean()) / cut.std(correction=0).clamp_min(1e-9)).unsqueeze(1)
+    cut = torch.stack([_cut(column) for column in targets.T], dim=1)
     one = torch.eye(n_points, dtype=torch.float64)
 
     def objective(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         params = torch.tensor(values, requires_grad=True)
         noise = params[-1].exp() + _SMALLEST_NOISE
         factor = torch.linalg.cholesky(_kernel(squares, params) + noise * one)
-        fitted = (cut * torch.cholesky_solve(cut, factor)).sum() / 2
+        fitted = (cut * torch.cholesky_solve(cut, factor)).sum() / (2 * n_columns)
         pull = _PRIOR * n_points**0.5 * (params - start).square().sum()
         loss = fitted + factor.diagonal().log().sum() + pull
         loss.backward()
@@ -284,6 +296,14 @@ def _tune(squares: Sequence[Tensor], targets: Tensor) -> Tensor:
             objective, start.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options
         )
     return torch.tensor(found.x)
+
+
+def _cut(targets: Tensor) -> Tensor:
+    """Standardize targets, outlying ones cut."""
+    median = targets.median()
+    limit = _LARGEST_TARGET * _robust_deviation(targets - median)
+    cut = torch.clamp(targets, median - limit, median + limit)
+    return (cut - cut.mean()) / cut.std(correction=0).clamp_min(1e-9)
 
 
 def _solve(kernel: Tensor, targets: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -140,3 +140,24 @@ def test_refuses_what_does_not_fit(sample, change, message):
     change(tensors)
     with pytest.raises(InvalidInputError, match=message):
         GaussianProcess.from_tensors(tensors, 1)
+
+
+def test_hyperparameters_of_several_targets_at_once(sample):
+    values, y = sample
+    groups, weight = groups_of(values[:100]), np.ones(100)
+    # A mirrored target has the same likelihood, hence the hyperparameters of one alone.
+    both = np.hstack([y[:100], -y[:100]])
+    process, left_out = GaussianProcess.fit_and_leave_out(groups, both, weight, jointly=True)
+    alone = fitted(sample)
+    torch.testing.assert_close(process.log_params, alone.log_params.expand(2, -1))
+    np.testing.assert_allclose(left_out[:, 0], -left_out[:, 1], atol=1e-9)
+    new = groups_of(values[100:])
+    np.testing.assert_allclose(process.predict(new)[:, :1], alone.predict(new), rtol=1e-6)
+    # Different targets share them, and neither goes without.
+    other = np.sin(values[:100, 4:])
+    process, _ = GaussianProcess.fit_and_leave_out(
+        groups, np.hstack([y[:100], other]), weight, jointly=True
+    )
+    torch.testing.assert_close(process.log_params[0], process.log_params[1])
+    found = np.abs(process.predict(new)[:, 1] - np.sin(values[100:, 4])).mean()
+    assert found < 0.6 * np.abs(np.sin(values[100:, 4])).mean()
