@@ -141,12 +141,13 @@ class TestClassifier:
     def test_learns_what_an_untrained_network_does_not(self, tiny, labeled, elastic):
         structures, y = elastic
         expected = stiffness_classes(y[60:])
-        model = DSSLClassifier(**tiny).fit(*labeled)
+        model = DSSLClassifier(**{**tiny, "max_epochs": 1, "lr": 1e-9}).fit(*labeled)
         accuracy = {}
         for share in (0.0, 1.0):
             model.kernel_ = replace(model.kernel_, share=share)
             accuracy[share] = np.mean(model.predict(structures[60:]) == expected)
-        assert accuracy[1.0] > accuracy[0.0] + 0.1
+        most_frequent = np.unique(expected, return_counts=True)[1].max() / len(expected)
+        assert accuracy[1.0] > max(accuracy[0.0], most_frequent) + 0.2
 
     def test_survives_a_file(self, tiny, labeled, elastic, tmp_path):
         model = DSSLClassifier(**tiny).fit(*labeled)
