@@ -50,7 +50,7 @@ PRIOR = prior_stiffness()
 N_LABELS = 100
 MAX_VALIDATION = 300
 
-#: Name -> objectives; None is the network from scratch.
+#: Name -> objectives; None is the network from scratch, a string the name of shipped weights.
 CANDIDATES: dict[str, Any] = {
     "scratch": None,
     "mask": [MaskedAtoms()],
@@ -118,6 +118,8 @@ CANDIDATES: dict[str, Any] = {
         Microproperty(weight=0.1, values=PRIOR),
         Contrastive(weight=0.1, loss="barlow"),
     ],
+    "mp": "mp",
+    "mp-distilled": "mp-distilled",
 }
 
 
@@ -212,7 +214,9 @@ def main() -> None:
         if name in state["results"]:
             continue
         pretrainer, start = None, time.perf_counter()
-        if CANDIDATES[name] is not None:
+        if isinstance(CANDIDATES[name], str):
+            pretrainer = DSSLPretrainer(pretrained=CANDIDATES[name], max_epochs=0).fit(crystals[:2])
+        elif CANDIDATES[name] is not None:
             pretrainer = DSSLPretrainer(
                 objectives=CANDIDATES[name], max_epochs=args.epochs, random_state=0
             ).fit(crystals)
@@ -221,7 +225,7 @@ def main() -> None:
         for target, task in tqdm(tasks.items(), desc=name, unit="task"):
             mae[target] = [evaluate(task, pretrainer, draw) for draw in range(args.draws)]
         result: dict[str, Any] = {"mae": mae, "seconds_of_pretraining": round(seconds)}
-        if pretrainer is not None:
+        if pretrainer is not None and len(pretrainer.history_):
             last = pretrainer.history_[-1]
             result["last_epoch"] = {
                 k: float(v) for k, v in last.items() if k != "batches" and not isinstance(v, bool)
