@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accuracy.classical import FOREST
 from accuracy.features import load_table
 from accuracy.jobs import environment
 from accuracy.report import fill
@@ -55,7 +56,7 @@ def baselines(n_features: int, seed: int) -> dict[str, Any]:
     """Classifiers on composition and structure features, by title."""
     made = {
         "class shares": DummyClassifier(),
-        "random forest": RandomForestClassifier(300, max_features=1 / 3, random_state=seed),
+        "random forest": RandomForestClassifier(**FOREST, random_state=seed),
         "gradient boosting": HistGradientBoostingClassifier(
             learning_rate=0.05, max_iter=100, max_leaf_nodes=15, min_samples_leaf=5
         ),

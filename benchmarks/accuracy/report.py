@@ -26,6 +26,7 @@ from accuracy.store import Record, read_records
 from accuracy.summary import latest, read_compact, series_of, write_compact
 from accuracy.tables import (
     SCRATCH,
+    Table,
     choice_table,
     cost_table,
     curve_table,
@@ -116,9 +117,12 @@ def contents(
     tasks = [name for name, spec in TASKS.items() if not spec.untouched]
     untouched = [name for name, spec in TASKS.items() if spec.untouched]
     shuffled, of_shuffled = series_of(records, "shuffled"), ["log10_K_VRH", "log10_G_VRH", "n"]
-    not_run = "Not run yet."
     whole = _whole(titles)
     alone = {name: title for name, title in titles.items() if name not in whole}
+
+    def losses(series: Table, tasks: Sequence[str], size: int) -> str:
+        return "\n".join(loss_lines(series, whole, ours, tasks, size)) or "Not run yet."
+
     of_alone = (tasks, 0, SCRATCH + ALONE), (tasks, _FEW_LABELS, SCRATCH + ALONE)
     of_paper = {name: title for name, title in titles.items() if name.startswith(PAPER)}
     curve_tables = [
@@ -130,7 +134,7 @@ def contents(
         "folds": error_table(folds, titles, tasks, 0),
         "folds-gain": gain_table(folds, whole, tasks, 0),
         "folds-gain-network": gain_table(folds, alone, *of_alone[0]),
-        "folds-losses": "\n".join(loss_lines(folds, whole, ours, tasks, 0)) or not_run,
+        "folds-losses": losses(folds, tasks, 0),
         "published": published_table(folds, whole),
         "curves": "\n\n".join(curve_tables),
         "curves-gain": gain_table(curves, whole, tasks, _FEW_LABELS),
@@ -141,19 +145,15 @@ def contents(
             for name in _PRETRAINED
             if name in titles
         ),
-        "curves-losses": "\n".join(loss_lines(curves, whole, ours, tasks, _FEW_LABELS)) or not_run,
+        "curves-losses": losses(curves, tasks, _FEW_LABELS),
         "shuffled": error_table(shuffled, whole, of_shuffled, 0),
-        "shuffled-losses": "\n".join(loss_lines(shuffled, whole, ours, of_shuffled, 0)) or not_run,
+        "shuffled-losses": losses(shuffled, of_shuffled, 0),
         "untouched-curves": error_table(curves, whole, untouched, _FEW_LABELS),
         "untouched-curves-gain": gain_table(curves, whole, untouched, _FEW_LABELS),
         "untouched-folds": error_table(folds, whole, untouched, 0),
         "untouched-folds-gain": gain_table(folds, whole, untouched, 0),
-        "untouched-curves-losses": "\n".join(
-            loss_lines(curves, whole, ours, untouched, _FEW_LABELS)
-        )
-        or not_run,
-        "untouched-folds-losses": "\n".join(loss_lines(folds, whole, ours, untouched, 0))
-        or not_run,
+        "untouched-curves-losses": losses(curves, untouched, _FEW_LABELS),
+        "untouched-folds-losses": losses(folds, untouched, 0),
         "choices": choice_table(records, titles, tasks),
         "cost": cost_table(folds, whole, tasks),
         "leaks": leak_lines(records),

@@ -48,7 +48,7 @@ class TaskSpec:
     official : bool
         Whether matbench defines the folds.
     untouched : bool
-        Whether no choice of the library was ever made on this property, in any set of rows.
+        Whether no choice of the library had been made on this property when it was first run.
     """
 
     title: str

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from numbers import Real
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.estimators.kernel_part import (
     MIN_LABELS,
     ComparedCrystals,
-    FrozenEncoder,
     KernelPart,
 )
 from dssl_sklearn.estimators.memory import explains_memory
@@ -164,13 +160,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
     (2, 2)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **PropertyEstimator._parameter_constraints,  # noqa: SLF001 - the base's own
-        "kernel_share": [Interval(Real, 0, 1, closed="both"), None],
-    }
     _target_state: ClassVar[tuple[str, ...]] = ("classes_", "class_prior_")
-    #: Of files from before it existed, and where nothing was trained.
-    kernel_: KernelPart | None = None
 
     def __init__(
         self,
@@ -284,26 +274,21 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
     def _fit_beside(
         self,
         recipe: FineTuneRecipe,
-        graphs: GraphDataset,
         y: NDArray[Any],
         weight: NDArray[np.float64],
-        *,
         n_outputs: int,
-        pretrainer: DSSLPretrainer | None,
-        seed: int,
+        compare: Callable[[], ComparedCrystals],
     ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Fit the Gaussian process to ones and zeros."""
         scores = np.eye(n_outputs)[y]
-        prior, scale = _prior(np.average(scores, axis=0, weights=weight))
+        prior = np.average(scores, axis=0, weights=weight)
         share = recipe.kernel_share
         if self.kernel_share is None and share:
             share = _KERNEL_SHARE
         kernel = None
         if share and len(y) >= MIN_LABELS and recipe.max_epochs:
-            learned = FrozenEncoder.of(pretrainer)
-            compared = ComparedCrystals.of(learned, graphs, seed, recipe.batch_size)
-            standardized = (scores - prior) / scale
-            kernel, _ = KernelPart.fit(share, compared, standardized, weight, jointly=True)
+            standardized = (scores - prior) / _deviation(prior)
+            kernel, _ = KernelPart.fit(share, compare(), standardized, weight, jointly=True)
         return y, {"kernel_": kernel, "class_prior_": prior}
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
@@ -357,8 +342,8 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         network: NDArray[np.float64] = softmax(self._outputs(usable), axis=2).mean(axis=1)
         if self.kernel_ is None or usable.graphs is None:
             return network
-        prior, scale = _prior(self.class_prior_)
-        scores = self.kernel_.predict(usable.graphs, self.net_.batch_size) * scale + prior
+        outputs = self.kernel_.predict(usable.graphs, self.net_.batch_size)
+        scores = outputs * _deviation(self.class_prior_) + self.class_prior_
         scores = usable.spread(np.clip(scores, _SMALLEST_SCORE, 1.0))
         kernel = scores / scores.sum(axis=1, keepdims=True)
         mixed: NDArray[np.float64] = network + self.kernel_.share * (kernel - network)
@@ -419,8 +404,6 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         return labels
 
 
-def _prior(
-    share: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and deviation of the ones and zeros of every class, given its share."""
-    return share, np.sqrt(share * (1 - share)).clip(1e-6)
+def _deviation(prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviation of the ones and zeros of every class, not 0 for one without weight."""
+    return np.sqrt(prior * (1 - prior)).clip(1e-6)

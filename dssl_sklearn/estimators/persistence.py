@@ -203,7 +203,7 @@ def save_predictor(predictor: PropertyEstimator, path: str | os.PathLike[str]) -
         for name in predictor._target_state  # noqa: SLF001
     }
     tensors = prefixed("model.", predictor.net_.module_.state_dict())
-    kernel = getattr(predictor, "kernel_", None)
+    kernel = predictor.kernel_
     if kernel is not None:
         of_kernel, config["kernel"] = kernel.to_file()
         tensors |= of_kernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
@@ -23,6 +23,7 @@ from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.estimators.base import CrystalEstimator
+from dssl_sklearn.estimators.kernel_part import ComparedCrystals, FrozenEncoder, KernelPart
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.persistence import Persistent, load_predictor, save_predictor
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer, resolve_pretrained
@@ -55,6 +56,7 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         "head_params": [dict, None],
         "n_members": [Interval(Integral, 1, None, closed="left"), None],
         "backbone_lr_factor": [Interval(Real, 0, None, closed="left"), None],
+        "kernel_share": [Interval(Real, 0, 1, closed="both"), None],
         "freeze_epochs": [Interval(Integral, 0, None, closed="left")],
     }
     _shared_params: ClassVar[tuple[str, ...]] = ("unlabeled",)
@@ -63,8 +65,11 @@ class PropertyEstimator(Persistent, CrystalEstimator):
     readout: Any
     head_params: dict[str, Any] | None
     n_members: int | None
+    kernel_share: float | None
     freeze_epochs: int
     pretrainer_: DSSLPretrainer
+    #: Of files from before it existed, and where nothing was trained.
+    kernel_: KernelPart | None = None
 
     #: Fitted attributes that describe the targets, written by `save`.
     _target_state: ClassVar[tuple[str, ...]] = ()
@@ -107,14 +112,13 @@ class PropertyEstimator(Persistent, CrystalEstimator):
                 # What was learned is the backbone; a readout of another kind starts fresh.
                 architecture = replace(architecture, readout=readout, readout_params={})
         graphs = _chosen_graphs(self._builder(architecture), X, rows)
+
+        def compare() -> ComparedCrystals:
+            frozen = FrozenEncoder.of(pretrainer)
+            return ComparedCrystals.of(frozen, graphs, seed, recipe.batch_size)
+
         learned_y, beside = self._fit_beside(
-            recipe,
-            graphs,
-            y[rows],
-            sample_weight[rows],
-            n_outputs=n_outputs,
-            pretrainer=pretrainer,
-            seed=seed,
+            recipe, y[rows], sample_weight[rows], n_outputs, compare
         )
         of_targets = {**of_targets, **beside}
         dataset = CrystalDataset(graphs, y=learned_y, weight=sample_weight[rows].astype(np.float32))
@@ -140,19 +144,19 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             self.pretrainer_ = pretrainer
         return self._set_fitted(net, architecture, head, record)
 
+    @abstractmethod
     def _fit_beside(
         self,
         recipe: FineTuneRecipe,
-        graphs: GraphDataset,
         y: NDArray[Any],
         weight: NDArray[np.float64],
-        *,
         n_outputs: int,
-        pretrainer: DSSLPretrainer | None,
-        seed: int,
+        compare: Callable[[], ComparedCrystals],
     ) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Fit all but the network: targets for it to learn, and fitted attributes by name."""
-        return y, {}
+        """Fit all but the network: targets for it to learn, and fitted attributes by name.
+
+        `compare` describes the labeled crystals for a Gaussian process.
+        """
 
     def _usable(
         self,

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from numbers import Real
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.estimators.kernel_part import (
     MIN_LABELS,
     ComparedCrystals,
-    FrozenEncoder,
     KernelPart,
 )
 from dssl_sklearn.estimators.memory import explains_memory
@@ -184,7 +181,6 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PropertyEstimator._parameter_constraints,  # noqa: SLF001 - the base's own
         "loss": [StrOptions({"mae", "mse", "huber"}), None],
-        "kernel_share": [Interval(Real, 0, 1, closed="both"), None],
         "target_scale": [StrOptions({"auto", "linear", "log"}), None],
     }
     _target_state: ClassVar[tuple[str, ...]] = (
@@ -195,8 +191,6 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         "y_min_",
         "y_max_",
     )
-    #: Of files from before it existed, and where nothing was trained.
-    kernel_: KernelPart | None = None
 
     def __init__(
         self,
@@ -439,13 +433,10 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     def _fit_beside(
         self,
         recipe: FineTuneRecipe,
-        graphs: GraphDataset,
         y: NDArray[Any],
         weight: NDArray[np.float64],
-        *,
         n_outputs: int,
-        pretrainer: DSSLPretrainer | None,
-        seed: int,
+        compare: Callable[[], ComparedCrystals],
     ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Choose the scale of the targets, and fit the Gaussian process to them."""
         log = np.full(y.shape[1], recipe.target_scale == "log")
@@ -453,8 +444,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         compared = None
         enough = np.isfinite(y).sum(axis=0).min() >= MIN_LABELS and recipe.max_epochs
         if enough and (share or recipe.target_scale == "auto"):
-            learned = FrozenEncoder.of(pretrainer)
-            compared = ComparedCrystals.of(learned, graphs, seed, recipe.batch_size)
+            compared = compare()
             if recipe.target_scale == "auto":
                 log = takes_logarithm(y[compared.rows], weight[compared.rows], compared.groups)
         scale = TargetScale.fit(y, weight, log)

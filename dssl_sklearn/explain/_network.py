@@ -79,7 +79,7 @@ def beside_network(
     estimator: PropertyEstimator, graphs: GraphDataset, unit: TargetUnit
 ) -> NDArray[np.float64]:
     """Part of each prediction that is not the network's, in the unit of the target."""
-    kernel = getattr(estimator, "kernel_", None)
+    kernel = estimator.kernel_
     if kernel is None or not hasattr(estimator, "y_scale_"):
         # Of a classifier the logit of the network is explained.
         return np.zeros(len(graphs))
@@ -124,7 +124,7 @@ class TargetUnit:
             )
         column = int(target)
         if hasattr(estimator, "y_scale_"):
-            kernel = getattr(estimator, "kernel_", None)
+            kernel = estimator.kernel_
             share = 1.0 if kernel is None else 1.0 - kernel.share
             scale, mean = estimator.y_scale_[column], estimator.y_mean_[column]
             return cls(column, share * float(scale), share * float(mean))
