@@ -266,17 +266,21 @@ class GraphDataset:
         crystal_of_site = np.repeat(np.arange(len(index)), n_sites)
         first_site = np.repeat(np.cumsum(n_sites) - n_sites, n_edges)
         lattice = self.lattice[index]
-        # einsum over sites beats a batched product of 1 x 3 with 3 x 3 matrices.
-        positions = np.einsum("ni,nij->nj", self.frac_coords[sites], lattice[crystal_of_site])
-        edge_index = np.stack([self.source[edges] + first_site, self.target[edges] + first_site])
+        # einsum over sites beats a batched product of 1 x 3 with 3 x 3 matrices, and take gathers
+        # rows four times as fast as an index does.
+        frac_coords, cells = self.frac_coords.take(sites, 0), lattice.take(crystal_of_site, 0)
+        positions = np.einsum("ni,nij->nj", frac_coords, cells)
+        edge_index = np.empty((2, len(edges)), np.int64)
+        np.add(self.source.take(edges), first_site, out=edge_index[0])
+        np.add(self.target.take(edges), first_site, out=edge_index[1])
         return CrystalBatch(
             numbers=torch.from_numpy(self.numbers[sites].astype(np.int64)),
             positions=torch.from_numpy(positions),
             lattice=torch.from_numpy(lattice),
             batch=torch.from_numpy(crystal_of_site),
             edge_index=torch.from_numpy(edge_index),
-            edge_shift=torch.from_numpy(self.shift[edges].astype(np.float32)),
-            edge_distance=torch.from_numpy(self.distance[edges]),
+            edge_shift=torch.from_numpy(self.shift.take(edges, 0).astype(np.float32)),
+            edge_distance=torch.from_numpy(self.distance.take(edges)),
             n_crystals=len(index),
             site_properties={
                 name: torch.from_numpy(values[sites])
