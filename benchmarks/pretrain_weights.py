@@ -5,7 +5,7 @@ r"""Make the weights that ship with the package.
         --targets outputs/chgnet
 
 "mp" pretrains the default network on the unlabeled crystals of the Materials Project, without
-labels; "mp-distilled" goes on from there on those of them for which
+labels; "mp-distilled" pretrains a wider one on those of them for which
 ``benchmarks/accuracy/chgnet_targets.py`` and ``chgnet_phonons.py`` computed what CHGNet 0.3.0 makes
 of them, as a second teacher beside the crystals themselves. Neither sees a formula of the shipped
 labeled sets, so that these stay honest benchmarks. After every epoch a checkpoint is written; the
@@ -21,6 +21,7 @@ import platform
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,8 @@ SELF_SUPERVISED = (
     Displacement(weight=0.3, move=0.1, mask_ratio=0.15),
     MaskedAtoms(weight=0.06, move=0.1, mask_ratio=0.15),
 )
+#: Wide enough for the knowledge of a teacher with 412,525 weights; the default is 64.
+DISTILLED_WIDTH = 96
 OUTPUT = Path(dssl_sklearn.__file__).parent / "weights"
 
 
@@ -58,7 +61,7 @@ def main() -> None:
     corpus, rows = training_crystals(args.corpus, args.max_sites)
     crystals: Corpus | GraphDataset = corpus
     objectives: list[Objective] = list(SELF_SUPERVISED)
-    start_from = None
+    backbone_params: dict[str, Any] = {}
     kind = "purely self-supervised: no label of any kind was used"
     if args.name == "mp-distilled":
         from accuracy.distillation import TEACHERS, attach
@@ -66,7 +69,7 @@ def main() -> None:
         builder = GraphBuilder(DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS)
         crystals = attach(builder.dataset(corpus), rows, args.targets)
         objectives = [*TEACHERS, Descriptors(weight=0.5)]
-        start_from = "mp"
+        backbone_params = {"width": DISTILLED_WIDTH}
         kind = (
             "distilled: beside the descriptors of the crystals, quantities that CHGNet 0.3.0 "
             "computed were learned, a model trained on labels of density functional theory (B. "
@@ -77,7 +80,7 @@ def main() -> None:
 
     start = time.perf_counter()
     pretrainer = DSSLPretrainer(
-        pretrained=start_from,
+        backbone_params=backbone_params,
         objectives=objectives,
         max_epochs=args.epochs,
         validation_fraction=0.02,
@@ -102,7 +105,7 @@ def main() -> None:
             "drawn_from": {"n_crystals": len(corpus), "max_sites": args.max_sites},
             "left_out": "every reduced formula of the labeled sets that ship with the package",
         },
-        "starts_from": start_from,
+        "backbone_params": backbone_params,
         "objectives": [repr(objective) for objective in objectives],
         "epochs": args.epochs,
         "effective_rank": float(pretrainer.history_[-1]["effective_rank"]),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
+from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.elements import element_features
 from dssl_sklearn.estimators.untrusted import check_shapes
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
 
 #: Fewer labels than this say nothing about how to compare crystals.
 MIN_LABELS = 20
-_ENCODER, _PROCESS = "kernel.encoder.", "kernel.process."
+#: How many entries of an embedding an answer weighs as much as.
+ANSWER_COPIES = 6
+_ENCODER, _PROCESS, _ANSWERS = "kernel.encoder.", "kernel.process.", "kernel.answers."
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +47,14 @@ class FrozenEncoder:
         What it is made of.
     network : CrystalEncoder
         On the CPU.
+    answers : nn.Linear or None
+        What linear heads of its pretraining said of a crystal, by its embedding: quantities that a
+        teacher computed.
     """
 
     architecture: Architecture
     network: CrystalEncoder
+    answers: nn.Linear | None = None
 
     @classmethod
     def of(cls, pretrainer: DSSLPretrainer | None) -> Self | None:
@@ -53,7 +62,15 @@ class FrozenEncoder:
         if pretrainer is None:
             return None
         network = copy.deepcopy(pretrainer.encoder_).cpu().eval()
-        return cls(pretrainer.architecture_, network)
+        answers = pretrainer.net_.criterion_.answers()
+        return cls(pretrainer.architecture_, network, None if answers is None else answers.cpu())
+
+    def describe(self, batch: CrystalBatch) -> Tensor:
+        """Embed crystals, with the answers behind the embedding, shape (n_crystals, n_features)."""
+        embeddings: Tensor = self.network(batch)[1]
+        if self.answers is None:
+            return embeddings
+        return torch.cat([embeddings, self.answers(embeddings).repeat(1, ANSWER_COPIES)], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +186,9 @@ class KernelPart:
         if self.encoder is not None:
             tensors |= prefixed(_ENCODER, self.encoder.network.state_dict())
             description["architecture"] = self.encoder.architecture.to_config()
+            if (answers := self.encoder.answers) is not None:
+                tensors |= prefixed(_ANSWERS, answers.state_dict())
+                description["n_answers"] = answers.out_features
         return tensors, description
 
     @classmethod
@@ -197,7 +217,13 @@ class KernelPart:
         with seeded(0, "cpu"):
             network = architecture.build()
         load_state(network, tensors, _ENCODER, source)
-        return cls(float(share), process, FrozenEncoder(architecture, network.eval()))
+        answers = None
+        if n_answers := description.get("n_answers", 0):  # not in files from before there were any
+            width = network.crystal_width
+            check_shapes(partial(nn.Linear, width, n_answers), tensors, _ANSWERS)
+            answers = skip_init(nn.Linear, width, n_answers)
+            load_state(answers, tensors, _ANSWERS, source)
+        return cls(float(share), process, FrozenEncoder(architecture, network.eval(), answers))
 
 
 def _features(encoder: FrozenEncoder | None, graphs: GraphDataset, batch_size: int) -> list[Tensor]:
@@ -208,6 +234,6 @@ def _features(encoder: FrozenEncoder | None, graphs: GraphDataset, batch_size: i
     for rows in EdgeBudgetSampler(graphs.n_edges, size, shuffle=False):
         batch = graphs.batch(rows)
         with torch.inference_mode():
-            learned = () if encoder is None else (encoder.network(batch)[1],)
+            learned = () if encoder is None else (encoder.describe(batch),)
             groups.append((*fingerprint(batch, elements, of_elements), *learned))
     return [torch.cat(group) for group in zip(*groups, strict=True)]

@@ -57,6 +57,13 @@ class ObjectiveHead(nn.Module, ABC):
     def fit_statistics(self, dataset: GraphDataset) -> None:
         """Learn constants (mean and scale of a target, say) from training crystals into buffers."""
 
+    def answers(self) -> nn.Linear | None:
+        """Map from a crystal embedding to what the head learned to say of the whole crystal.
+
+        None, by default, where that is not linear, or follows from the structure without learning.
+        """
+        return None
+
     @abstractmethod
     def forward(self, encoded: Sequence[EncodedView], clean: CrystalBatch) -> Outcome:
         """Compute the loss from the encoded views, in the order of ``Objective.specs()``."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.exceptions import InvalidInputError
@@ -76,6 +77,18 @@ class WeightedObjectives(nn.Module):
         """Let every head learn its constants from the training crystals."""
         for name in self.objectives:
             self._head(name).fit_statistics(dataset)
+
+    def answers(self) -> nn.Linear | None:
+        """Join the `ObjectiveHead.answers` of all heads in one layer; None without any."""
+        layers = [layer for name in self.objectives if (layer := self._head(name).answers())]
+        if not layers:
+            return None
+        n_answers = sum(layer.out_features for layer in layers)
+        joined = skip_init(nn.Linear, layers[0].in_features, n_answers)
+        with torch.no_grad():
+            joined.weight.copy_(torch.cat([layer.weight for layer in layers]))
+            joined.bias.copy_(torch.cat([layer.bias for layer in layers]))
+        return joined
 
     def forward(
         self, encoded: Mapping[ViewSpec, EncodedView], clean: CrystalBatch

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dssl_sklearn._checks import check_integer, check_number
 from dssl_sklearn.crystals.batch import CrystalBatch
@@ -48,7 +48,8 @@ class Teacher(Objective):
         Share of sites whose element is hidden in the view.
     hidden : int, default=64
         Width of the hidden layer of the heads; 0 for linear ones, which leave what was learned
-        along directions of the embeddings, where few labels suffice to find it.
+        along directions of the embeddings, where few labels suffice to find it. What linear heads
+        say of a crystal, the Gaussian process of a `DSSLRegressor` compares crystals by, too.
 
     Raises
     ------
@@ -129,6 +130,12 @@ class TeacherHead(ObjectiveHead):
             self.site.fit_statistics(dataset.site_properties)
         if self.crystal is not None:
             self.crystal.fit_statistics(dataset.crystal_properties)
+
+    def answers(self) -> nn.Linear | None:
+        """Map to the crystal properties in their deviations; None with a hidden layer."""
+        if self.crystal is None or self.crystal.hidden is not None:
+            return None
+        return self.crystal.output
 
     def forward(self, encoded: Sequence[EncodedView], clean: CrystalBatch) -> Outcome:
         """Compute the loss, and the mean absolute error of each property in its deviations."""

@@ -3,9 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from dssl_sklearn import DSSLClassifier, DSSLPretrainer, DSSLRegressor
-from dssl_sklearn.estimators.kernel_part import MIN_LABELS
+from dssl_sklearn.crystals.builder import GraphBuilder
+from dssl_sklearn.estimators.kernel_part import ANSWER_COPIES, MIN_LABELS, FrozenEncoder
+from dssl_sklearn.objectives import Teacher
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,67 @@ def test_keeps_the_pretrained_network_as_it_was(tiny, train, held_out, tmp_path)
     model.save(tmp_path / "model.safetensors")
     again = DSSLRegressor.load(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(again.predict(held_out[0]), before)
+
+
+@pytest.fixture(scope="module")
+def taught(tiny, elastic):
+    graphs = GraphBuilder(8.0, 12).dataset(elastic[0])
+    graphs = graphs.with_properties(crystal={"stiffness": elastic[1], "size": graphs.n_sites})
+    return {
+        hidden: DSSLPretrainer(
+            **{**tiny, "max_epochs": 30},
+            objectives=[
+                Teacher(crystal=("stiffness",), hidden=hidden),
+                Teacher(crystal=("size",), hidden=hidden),
+            ],
+        ).fit(graphs)
+        for hidden in (0, 8)
+    }
+
+
+class TestAnswersOfATeacher:
+    """Quantities that linear heads learned from a teacher stand beside the embedding."""
+
+    def test_are_what_the_heads_say(self, taught, elastic):
+        encoder = FrozenEncoder.of(taught[0])
+        batch = GraphBuilder(8.0, 12).dataset(elastic[0][:8]).batch(np.arange(8))
+        with torch.no_grad():
+            described = encoder.describe(batch)
+        embedding = taught[0].transform(elastic[0][:8])
+        width = embedding.shape[1]
+        np.testing.assert_allclose(described[:, :width], embedding, atol=1e-5)
+        answers = described[:, width:].reshape(8, ANSWER_COPIES, 2)
+        assert bool((answers == answers[:, :1]).all())
+        heads = taught[0].net_.criterion_.heads
+        for column, name in enumerate(("teacher", "teacher_2")):
+            with torch.no_grad():
+                said = heads[name].crystal.output(torch.from_numpy(embedding))[:, 0]
+            np.testing.assert_allclose(answers[:, 0, column], said, atol=1e-5)
+
+    def test_bring_what_was_taught_closer(self, tiny, taught, train, held_out, monkeypatch):
+        """Few labels find a direction of the embedding sooner when it is pointed out."""
+
+        def error(copies):
+            monkeypatch.setattr("dssl_sklearn.estimators.kernel_part.ANSWER_COPIES", copies)
+            model = DSSLRegressor(**tiny, pretrained=taught[0], kernel_share=1).fit(*train)
+            return np.abs(model.predict(held_out[0]) - held_out[1]).mean()
+
+        assert error(100) < error(0)
+
+    def test_need_linear_heads(self, taught):
+        assert FrozenEncoder.of(taught[8]).answers is None
+
+    def test_draw_no_random_numbers(self, taught):
+        before = torch.get_rng_state()
+        FrozenEncoder.of(taught[0])
+        assert torch.equal(torch.get_rng_state(), before)
+
+    def test_survive_a_file(self, tiny, taught, train, held_out, tmp_path):
+        model = DSSLRegressor(**tiny, pretrained=taught[0]).fit(*train)
+        model.save(tmp_path / "model.safetensors")
+        again = DSSLRegressor.load(tmp_path / "model.safetensors")
+        assert again.kernel_.encoder.answers.out_features == 2
+        np.testing.assert_array_equal(again.predict(held_out[0]), model.predict(held_out[0]))
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, "half"])
