@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.dataset import GraphDataset
@@ -23,6 +22,7 @@ from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.descriptors import element_table, fingerprint
 from dssl_sklearn.models.encoder import CrystalEncoder
 from dssl_sklearn.models.gaussian_process import N_POINTS, GaussianProcess
+from dssl_sklearn.models.layers import linear_layer
 from dssl_sklearn.training.data import EdgeBudgetSampler, prediction_batch_size
 from dssl_sklearn.training.seeding import seeded
 from dssl_sklearn.training.weights import load_state, prefixed, under_prefix
@@ -221,7 +221,7 @@ class KernelPart:
         if n_answers := description.get("n_answers", 0):  # not in files from before there were any
             width = network.crystal_width
             check_shapes(partial(nn.Linear, width, n_answers), tensors, _ANSWERS)
-            answers = skip_init(nn.Linear, width, n_answers)
+            answers = linear_layer(torch.zeros(n_answers, width), torch.zeros(n_answers))
             load_state(answers, tensors, _ANSWERS, source)
         return cls(float(share), process, FrozenEncoder(architecture, network.eval(), answers))
 

@@ -124,3 +124,24 @@ class SiteEncoder(nn.Module):
             elements: Tensor = self.linear(self.table[1:])
             embeddings = torch.cat([self.masked.unsqueeze(0), elements])
             return embeddings.index_select(0, numbers)
+
+
+def linear_layer(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """Make a linear layer of given weights, without drawing random ones first.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (out_width, in_width)
+        Its matrix.
+    bias : Tensor of shape (out_width,)
+        Its offsets.
+
+    Returns
+    -------
+    nn.Linear
+        Layer that holds these tensors.
+    """
+    with torch.device("meta"):
+        layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return layer

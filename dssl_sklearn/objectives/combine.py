@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.models.layers import linear_layer
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead
 from dssl_sklearn.views.view import ViewSpec
 
@@ -83,12 +83,8 @@ class WeightedObjectives(nn.Module):
         layers = [layer for name in self.objectives if (layer := self._head(name).answers())]
         if not layers:
             return None
-        n_answers = sum(layer.out_features for layer in layers)
-        joined = skip_init(nn.Linear, layers[0].in_features, n_answers)
-        with torch.no_grad():
-            joined.weight.copy_(torch.cat([layer.weight for layer in layers]))
-            joined.bias.copy_(torch.cat([layer.bias for layer in layers]))
-        return joined
+        weight = torch.cat([layer.weight for layer in layers])
+        return linear_layer(weight.detach(), torch.cat([layer.bias for layer in layers]).detach())
 
     def forward(
         self, encoded: Mapping[ViewSpec, EncodedView], clean: CrystalBatch
