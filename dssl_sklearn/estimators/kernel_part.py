@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: Fewer labels than this say nothing about how to compare crystals.
 MIN_LABELS = 20
 #: How many entries of an embedding an answer weighs as much as.
-ANSWER_COPIES = 6
+ANSWER_COPIES = 12
 _ENCODER, _PROCESS, _ANSWERS = "kernel.encoder.", "kernel.process.", "kernel.answers."
 
 
