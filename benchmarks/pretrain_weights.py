@@ -88,8 +88,8 @@ def main() -> None:
         random_state=0,
         verbose=1,
     ).fit(crystals)
-    OUTPUT.mkdir(exist_ok=True)
-    pretrainer.save(OUTPUT / f"{args.name}.safetensors")
+    args.output.mkdir(exist_ok=True)
+    pretrainer.save(args.output / f"{args.name}.safetensors")
     history = [
         {k: round(float(v), 5) for k, v in epoch.items() if k.startswith(("train_", "valid_"))}
         for epoch in pretrainer.history_
@@ -122,7 +122,7 @@ def main() -> None:
         ),
         "license": "CC-BY 4.0, as the crystals it was trained on",
     }
-    (OUTPUT / f"{args.name}.json").write_text(json.dumps(card, indent=1) + "\n")
+    (args.output / f"{args.name}.json").write_text(json.dumps(card, indent=1) + "\n")
 
 
 def training_crystals(path: Path, max_sites: int) -> tuple[Corpus, NDArray[np.int64]]:
@@ -143,6 +143,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--targets", type=Path, default=Path("outputs/chgnet"))
     parser.add_argument("--max-sites", type=int, default=20, help="larger cells are left out")
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="folder of the weights")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--checkpoints", type=Path, default=Path("outputs/checkpoints"))
     return parser.parse_args()
