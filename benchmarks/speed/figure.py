@@ -36,6 +36,9 @@ def draw_growth(curves: dict[str, Any], path: Path) -> None:
             lowest = min(point["median"] for n in names for point in curves[n]["seconds"])
             panel.loglog(x, [lowest * v / x[-1] for v in x], ":", color="gray", label="linear")
             panel.set_xlabel(axis)
+            # Marks of a logarithmic axis of less than two decades would run into each other.
+            panel.set_xticks(x, labels=[f"{v:g}" for v in x], minor=False)
+            panel.set_xticks([], minor=True)
             panel.legend(frameon=False, fontsize=7)
         panels[0].set_ylabel("CPU-seconds")
         path.parent.mkdir(parents=True, exist_ok=True)
