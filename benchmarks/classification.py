@@ -119,7 +119,7 @@ def scores_of(
         features = np.hstack(tables)
         made = baselines(features.shape[1], split)
         result = {name: score(made[name], lambda chosen: features[chosen]) for name in classical}
-    for name in PRETRAINED.keys() & methods:
+    for name in (name for name in methods if name in PRETRAINED):
         model = DSSLClassifier(pretrained=PRETRAINED[name], random_state=split)
         result[name] = score(model, lambda chosen: [task.structures[row] for row in chosen])
     return result
