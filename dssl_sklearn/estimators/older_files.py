@@ -34,8 +34,8 @@ def with_members(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def with_scale(targets: Mapping[str, Any]) -> dict[str, Any]:
     """Description of the targets of a predictor written before what is missing was kept.
 
-    A regressor from before logarithms were learned, or a classifier from before it had a Gaussian
-    process.
+    A regressor from before logarithms were learned or limits of a target were respected, or a
+    classifier from before it had a Gaussian process.
 
     Parameters
     ----------
@@ -52,8 +52,9 @@ def with_scale(targets: Mapping[str, Any]) -> dict[str, Any]:
         classes = targets["classes_"]
         n_classes = len(classes) if isinstance(classes, list) else 1
         return {**targets, "class_prior_": [1 / n_classes] * n_classes}
-    if "y_mean_" not in targets or "y_is_log_" in targets:
+    if "y_mean_" not in targets:
         return dict(targets)
     mean = targets["y_mean_"]
-    n_targets = len(mean) if isinstance(mean, list) else 1
-    return {**targets, "y_is_log_": [False] * n_targets, "y_min_": mean, "y_max_": mean}
+    never = [False] * (len(mean) if isinstance(mean, list) else 1)
+    linear = {"y_is_log_": never, "y_min_": mean, "y_max_": mean}
+    return {**linear, "y_has_floor_": never, "y_has_ceiling_": never, **targets}

@@ -162,6 +162,10 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     y_min_, y_max_ : ndarray of shape (n_targets,)
         Range of the known training targets. Where logarithms were learned, predictions stay within
         it, widened by a factor of ``exp(y_scale_)`` at both ends.
+    y_has_floor_, y_has_ceiling_ : ndarray of shape (n_targets,), bool
+        Whether at least one in twenty of the known training targets, and at least three, equal
+        ``y_min_``, or ``y_max_``, as the band gaps of metals are 0: a limit of the property, beyond
+        which nothing is predicted.
 
     References
     ----------
@@ -190,6 +194,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         "y_is_log_",
         "y_min_",
         "y_max_",
+        "y_has_floor_",
+        "y_has_ceiling_",
     )
 
     def __init__(
@@ -427,7 +433,13 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
 
     def _target_scale(self) -> TargetScale:
         return TargetScale(
-            self.y_is_log_.astype(bool), self.y_mean_, self.y_scale_, self.y_min_, self.y_max_
+            log=self.y_is_log_.astype(bool),
+            mean=self.y_mean_,
+            scale=self.y_scale_,
+            smallest=self.y_min_,
+            largest=self.y_max_,
+            floor=self.y_has_floor_.astype(bool),
+            ceiling=self.y_has_ceiling_.astype(bool),
         )
 
     def _fit_beside(
@@ -463,6 +475,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             "y_scale_": scale.scale,
             "y_min_": scale.smallest,
             "y_max_": scale.largest,
+            "y_has_floor_": scale.floor,
+            "y_has_ceiling_": scale.ceiling,
         }
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - sklearn.utils.Tags moved between versions

@@ -20,6 +20,9 @@ Columns: TypeAlias = NDArray[np.float64]
 #: Where the largest target is less than this many times the smallest, the logarithm is as good as a
 #: straight line.
 _SMALLEST_RATIO = 2.0
+#: A smallest or largest target that at least this share of the labels has, and at least so many of
+#: them, is a limit of the property, as 0 is of band gaps.
+_SHARE_AT_LIMIT, _LABELS_AT_LIMIT = 0.05, 3
 #: Factors by which differences to the median may shrink. Not 0, which would lose the order.
 _SHRINKAGES = np.linspace(0.1, 1.0, 10)
 
@@ -36,6 +39,8 @@ class TargetScale:
         Weighted mean and standard deviation of what is learned.
     smallest, largest : ndarray of shape (n_targets,)
         Range of the known targets.
+    floor, ceiling : ndarray of shape (n_targets,), bool
+        Whether no prediction goes beyond this range at its lower, its upper end.
     """
 
     log: NDArray[np.bool_]
@@ -43,6 +48,8 @@ class TargetScale:
     scale: Columns
     smallest: Columns
     largest: Columns
+    floor: NDArray[np.bool_]
+    ceiling: NDArray[np.bool_]
 
     @classmethod
     def fit(cls, columns: Columns, weight: Columns, log: NDArray[np.bool_]) -> Self:
@@ -68,7 +75,9 @@ class TargetScale:
             If all known entries of a target have weight 0.
         """
         mean, scale = mean_and_scale(_transformed(columns, log), weight)
-        return cls(log, mean, scale, np.nanmin(columns, axis=0), np.nanmax(columns, axis=0))
+        smallest, largest = np.nanmin(columns, axis=0), np.nanmax(columns, axis=0)
+        limits = (_is_limit(columns, smallest), _is_limit(columns, largest))
+        return cls(log, mean, scale, smallest, largest, *limits)
 
     def standardize(self, columns: Columns) -> Columns:
         """Turn targets of shape (n_structures, n_targets) into what is learned."""
@@ -78,13 +87,17 @@ class TargetScale:
         """Turn what was predicted into targets, both of shape (n_structures, n_targets).
 
         Logarithms stay within those of the known targets, widened by their deviation: of an error
-        beyond, the exponential would be anything.
+        beyond, the exponential would be anything. Nothing goes beyond a limit that many labels
+        have.
         """
         values: Columns = outputs * self.scale + self.mean
         for k in np.flatnonzero(self.log):
             low, high = np.log(max(self.smallest[k], 1e-300)), np.log(max(self.largest[k], 1e-300))
             low, high = low - self.scale[k], high + self.scale[k]
             values[:, k] = np.exp(np.minimum(np.clip(values[:, k], low, high), 700.0))
+        low, high = self.smallest[self.floor], self.largest[self.ceiling]
+        values[:, self.floor] = np.maximum(values[:, self.floor], low)
+        values[:, self.ceiling] = np.minimum(values[:, self.ceiling], high)
         return values
 
     def slope(self, predictions: Columns) -> Columns:
@@ -195,6 +208,14 @@ def _left_out_error(
     _, outputs = GaussianProcess.fit_and_leave_out(features, scale.standardize(column), weight)
     errors = np.abs(scale.restore(outputs) - column)[:, 0]
     return float(np.average(errors, weights=weight))
+
+
+def _is_limit(columns: Columns, ends: Columns) -> NDArray[np.bool_]:
+    """Whether many of the known targets have the value at the end of their range."""
+    count = (columns == ends).sum(axis=0)
+    n_known = np.isfinite(columns).sum(axis=0)
+    limit: NDArray[np.bool_] = count >= np.maximum(_SHARE_AT_LIMIT * n_known, _LABELS_AT_LIMIT)
+    return limit
 
 
 def _median(values: NDArray[np.float64], share: NDArray[np.float64]) -> float:

@@ -51,7 +51,8 @@ def site_contributions(
     not of its element alone. Of several heads the mean is split.
 
     Where the regressor learned logarithms of the target (``y_is_log_``), the natural logarithm of
-    the prediction is what is split.
+    the prediction is what is split; where a limit (``y_has_floor_``, ``y_has_ceiling_``) cuts a
+    prediction, what it was before.
 
     Parameters
     ----------

@@ -53,7 +53,8 @@ def integrated_gradients(
     and that of the process stands in the baseline.
 
     Where the regressor learned logarithms of the target (``y_is_log_``), the natural logarithm of
-    the prediction is what is split.
+    the prediction is what is split; where a limit (``y_has_floor_``, ``y_has_ceiling_``) cuts a
+    prediction, what it was before.
 
     Parameters
     ----------

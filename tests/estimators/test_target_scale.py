@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from dssl_sklearn import DSSLRegressor
+from dssl_sklearn.estimators.older_files import with_scale
 from dssl_sklearn.estimators.target_scale import TargetScale, takes_logarithm
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.gaussian_process import GaussianProcess
@@ -45,6 +46,29 @@ def test_logarithms_stay_near_the_labels():
     low, high = scale.restore(np.array([[-1e3], [1e3]]))[:, 0]
     factor = np.exp(scale.scale[0])
     np.testing.assert_allclose([low, high], [1 / factor, 100 * factor])
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("share, kept", [(0.03, True), (0.06, False)])
+def test_nothing_goes_beyond_a_value_that_many_labels_end_at(log, share, kept):
+    columns = np.random.default_rng(0).uniform(1, 2, size=(100, 3))
+    n_tied = round(100 * share)
+    columns[:n_tied, 0] = 1
+    columns[:n_tied, 1] = 2
+    columns[50:, 2] = np.nan
+    columns[:n_tied, 2] = 1
+    scale = TargetScale.fit(columns, np.ones(100), np.full(3, log))
+    # Half of the last target is missing: the same number is twice the share.
+    assert scale.floor.tolist() == [not kept, False, True]
+    assert scale.ceiling.tolist() == [False, not kept, False]
+    low, high = scale.restore(scale.standardize(np.array([[0.9] * 3, [2.1] * 3])))
+    np.testing.assert_allclose(low, [0.9 if kept else 1, 0.9, 1])
+    np.testing.assert_allclose(high, [2.1, 2.1 if kept else 2, 2.1])
+
+
+def test_two_equal_labels_of_few_are_no_limit():
+    columns = np.array([[0.0], [0.0], [1.0], [2.0]])
+    assert not TargetScale.fit(columns, np.ones(4), np.array([False])).floor.any()
 
 
 def test_slope_is_the_derivative():
@@ -116,6 +140,33 @@ def test_survives_a_file(tiny, train, held_out, tmp_path):
     model.save(tmp_path / "model.safetensors")
     again = DSSLRegressor.load(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(again.predict(held_out), model.predict(held_out))
+
+
+def test_predictions_end_where_many_labels_do(tiny, train, tmp_path):
+    structures, y = train
+    many_zero = np.maximum(y - np.quantile(y, 0.7), 0)
+    model = DSSLRegressor(**tiny).fit(structures, many_zero)
+    assert (model.y_has_floor_.tolist(), model.y_has_ceiling_.tolist()) == ([True], [False])
+    predicted = model.predict(structures)
+    model.y_has_floor_ = np.array([False])
+    unlimited = model.predict(structures)
+    assert unlimited.min() < 0
+    np.testing.assert_array_equal(predicted, np.maximum(unlimited, 0))
+    model.y_has_floor_ = np.array([True])
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    np.testing.assert_array_equal(DSSLRegressor.load(path).predict(structures), predicted)
+
+
+def test_files_from_before_there_were_limits_have_none():
+    targets = {"y_mean_": [1.0], "y_scale_": [2.0], "y_ndim_": 1}
+    linear = with_scale(targets)
+    for name in ("y_is_log_", "y_has_floor_", "y_has_ceiling_"):
+        assert linear[name] == [False]
+    logarithms = with_scale({**targets, "y_is_log_": [True], "y_min_": [0.5], "y_max_": [4.0]})
+    assert logarithms["y_is_log_"] == [True]
+    assert logarithms["y_min_"] == [0.5]
+    assert logarithms["y_has_floor_"] == [False]
 
 
 def left_out(scale, columns, groups):
