@@ -83,7 +83,10 @@ def network_methods(
             "CGCNN-like, from scratch",
             "networks",
             partial(_make_cgcnn, device=device),
-            _settings({}, backbone="CGCNNBackbone, width 64, 3 layers, 41 Gaussians"),
+            _settings(
+                {"kernel_share": 0},
+                backbone="CGCNNBackbone, width 64, 3 layers, 41 Gaussians",
+            ),
         ),
         **_ours("scratch", "ours, from scratch", {}, device),
         "paper": Method(
@@ -170,7 +173,7 @@ def _make_cgcnn(seed: int, *, device: str) -> DSSLRegressor:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = CGCNNBackbone()
-    return DSSLRegressor(backbone=backbone, device=device, random_state=seed)
+    return DSSLRegressor(backbone=backbone, kernel_share=0, device=device, random_state=seed)
 
 
 def _make_on_embeddings(
