@@ -55,6 +55,8 @@ def with_scale(targets: Mapping[str, Any]) -> dict[str, Any]:
     if "y_mean_" not in targets:
         return dict(targets)
     mean = targets["y_mean_"]
-    never = [False] * (len(mean) if isinstance(mean, list) else 1)
+    n_targets = len(mean) if isinstance(mean, list) else 1
+    never, none = [False] * n_targets, [0.0] * n_targets
     linear = {"y_is_log_": never, "y_min_": mean, "y_max_": mean}
-    return {**linear, "y_has_floor_": never, "y_has_ceiling_": never, **targets}
+    limits = {"y_has_floor_": never, "y_has_ceiling_": never}
+    return {**linear, **limits, "y_floor_margin_": none, "y_ceiling_margin_": none, **targets}

@@ -166,6 +166,9 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         Whether at least one in twenty of the known training targets, and at least three, equal
         ``y_min_``, or ``y_max_``, as the band gaps of metals are 0: a limit of the property, beyond
         which nothing is predicted.
+    y_floor_margin_, y_ceiling_margin_ : ndarray of shape (n_targets,)
+        With ``loss="mae"``, what would be predicted closer to such a limit than this is predicted
+        to be at it; chosen by the leave-one-out errors of the Gaussian process, 0 without it.
 
     References
     ----------
@@ -196,6 +199,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         "y_max_",
         "y_has_floor_",
         "y_has_ceiling_",
+        "y_floor_margin_",
+        "y_ceiling_margin_",
     )
 
     def __init__(
@@ -440,6 +445,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             largest=self.y_max_,
             floor=self.y_has_floor_.astype(bool),
             ceiling=self.y_has_ceiling_.astype(bool),
+            floor_margin=self.y_floor_margin_,
+            ceiling_margin=self.y_ceiling_margin_,
         )
 
     def _fit_beside(
@@ -467,7 +474,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
                 share, compared, standardized, weight.astype(np.float32)
             )
             if recipe.loss == "mae":
-                scale = scale.shrunk(left_out, y[compared.rows], weight[compared.rows])
+                judged = (left_out, y[compared.rows], weight[compared.rows])
+                scale = scale.shrunk(*judged).with_margins(*judged)
         return standardized, {
             "kernel_": kernel,
             "y_is_log_": scale.log,
@@ -477,6 +485,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             "y_max_": scale.largest,
             "y_has_floor_": scale.floor,
             "y_has_ceiling_": scale.ceiling,
+            "y_floor_margin_": scale.floor_margin,
+            "y_ceiling_margin_": scale.ceiling_margin,
         }
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - sklearn.utils.Tags moved between versions

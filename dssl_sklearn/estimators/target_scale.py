@@ -25,6 +25,8 @@ _SMALLEST_RATIO = 2.0
 _SHARE_AT_LIMIT, _LABELS_AT_LIMIT = 0.05, 3
 #: Factors by which differences to the median may shrink. Not 0, which would lose the order.
 _SHRINKAGES = np.linspace(0.1, 1.0, 10)
+#: How many margins of a limit are tried.
+_N_MARGINS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,9 @@ class TargetScale:
     smallest, largest : ndarray of shape (n_targets,)
         Range of the known targets.
     floor, ceiling : ndarray of shape (n_targets,), bool
-        Whether no prediction goes beyond this range at its lower, its upper end.
+        Whether the smallest, the largest of them is a limit, beyond which nothing is predicted.
+    floor_margin, ceiling_margin : ndarray of shape (n_targets,)
+        What would be predicted closer to that limit than this is predicted to be at it.
     """
 
     log: NDArray[np.bool_]
@@ -50,6 +54,8 @@ class TargetScale:
     largest: Columns
     floor: NDArray[np.bool_]
     ceiling: NDArray[np.bool_]
+    floor_margin: Columns
+    ceiling_margin: Columns
 
     @classmethod
     def fit(cls, columns: Columns, weight: Columns, log: NDArray[np.bool_]) -> Self:
@@ -76,8 +82,9 @@ class TargetScale:
         """
         mean, scale = mean_and_scale(_transformed(columns, log), weight)
         smallest, largest = np.nanmin(columns, axis=0), np.nanmax(columns, axis=0)
-        limits = (_is_limit(columns, smallest), _is_limit(columns, largest))
-        return cls(log, mean, scale, smallest, largest, *limits)
+        floor, ceiling = _is_limit(columns, smallest), _is_limit(columns, largest)
+        none = np.zeros(len(mean))
+        return cls(log, mean, scale, smallest, largest, floor, ceiling, none, none)
 
     def standardize(self, columns: Columns) -> Columns:
         """Turn targets of shape (n_structures, n_targets) into what is learned."""
@@ -87,18 +94,17 @@ class TargetScale:
         """Turn what was predicted into targets, both of shape (n_structures, n_targets).
 
         Logarithms stay within those of the known targets, widened by their deviation: of an error
-        beyond, the exponential would be anything. Nothing goes beyond a limit that many labels
-        have.
+        beyond, the exponential would be anything. What is beyond a limit, or within its margin, is
+        at the limit.
         """
         values: Columns = outputs * self.scale + self.mean
         for k in np.flatnonzero(self.log):
             low, high = np.log(max(self.smallest[k], 1e-300)), np.log(max(self.largest[k], 1e-300))
             low, high = low - self.scale[k], high + self.scale[k]
             values[:, k] = np.exp(np.minimum(np.clip(values[:, k], low, high), 700.0))
-        low, high = self.smallest[self.floor], self.largest[self.ceiling]
-        values[:, self.floor] = np.maximum(values[:, self.floor], low)
-        values[:, self.ceiling] = np.minimum(values[:, self.ceiling], high)
-        return values
+        low, high = self.smallest + self.floor_margin, self.largest - self.ceiling_margin
+        values = np.where(self.floor & (values < low), self.smallest, values)
+        return np.where(self.ceiling & (values > high), self.largest, values)
 
     def slope(self, predictions: Columns) -> Columns:
         """Change of the targets with what is learned, both of shape (n_structures, n_targets)."""
@@ -138,13 +144,41 @@ class TargetScale:
                 outputs = left_out[known].copy()
                 outputs[:, k] = center[k] + shrinkage * (outputs[:, k] - center[k])
                 errors.append(np.abs(self.restore(outputs)[:, k] - columns[known, k]))
-            means = np.array([(share * error).sum() for error in errors])
-            best = int(np.argmin(means))
-            gains, gain = errors[-1] - errors[best], means[-1] - means[best]
-            if gain > np.sqrt((share**2 * (gains - gain) ** 2).sum()):
-                factor[k] = _SHRINKAGES[best]
+            factor[k] = _SHRINKAGES[_clearly_best(errors, share, plain=-1)]
         mean = self.mean + (1 - factor) * center * self.scale
         return replace(self, mean=mean, scale=factor * self.scale)
+
+    def with_margins(self, left_out: Columns, columns: Columns, weight: Columns) -> TargetScale:
+        """Take what is predicted close to a limit for the limit, where that is better.
+
+        Of crystals that may be metals, those with a small predicted band gap are. The margin is the
+        one that suits predictions of each label from the others best, if that is better than none
+        by more than one standard error; no more of them than of the labels come to the limit. There
+        is none where labels have only two values, as all predictions might end there.
+
+        Parameters
+        ----------
+        left_out, columns, weight
+            As of `shrunk`.
+
+        Returns
+        -------
+        TargetScale
+            With margins for such targets.
+        """
+        predictions = self.restore(left_out)
+        floor, ceiling = self.floor_margin.copy(), self.ceiling_margin.copy()
+        for k in range(len(self.mean)):
+            known = np.isfinite(columns[:, k])
+            y, predicted = columns[known, k], predictions[known, k]
+            share = weight[known] / weight[known].sum()
+            if len(np.unique(y)) <= 2:
+                continue
+            if self.floor[k]:
+                floor[k] = _margin(predicted - self.smallest[k], y - self.smallest[k], share)
+            if self.ceiling[k]:
+                ceiling[k] = _margin(self.largest[k] - predicted, self.largest[k] - y, share)
+        return replace(self, floor_margin=floor, ceiling_margin=ceiling)
 
 
 def check_positive(columns: Columns, scale: str) -> None:
@@ -216,6 +250,22 @@ def _is_limit(columns: Columns, ends: Columns) -> NDArray[np.bool_]:
     n_known = np.isfinite(columns).sum(axis=0)
     limit: NDArray[np.bool_] = count >= np.maximum(_SHARE_AT_LIMIT * n_known, _LABELS_AT_LIMIT)
     return limit
+
+
+def _margin(predicted: Columns, y: Columns, share: NDArray[np.float64]) -> float:
+    """Margin of a limit for predictions and labels in terms of their distance to it."""
+    most = float(share[y == 0].sum())
+    margins = [0.0, *np.quantile(predicted, np.linspace(0, most, _N_MARGINS + 1)[1:])]
+    errors = [np.abs(np.where(predicted < margin, 0.0, predicted) - y) for margin in margins]
+    return float(margins[_clearly_best(errors, share, plain=0)])
+
+
+def _clearly_best(errors: Sequence[Columns], share: NDArray[np.float64], plain: int) -> int:
+    """Position of the lowest mean error, if by more than one standard error, else `plain`."""
+    means = [float((share * error).sum()) for error in errors]
+    best = int(np.argmin(means))
+    gains, gain = errors[plain] - errors[best], means[plain] - means[best]
+    return best if gain > np.sqrt((share**2 * (gains - gain) ** 2).sum()) else plain
 
 
 def _median(values: NDArray[np.float64], share: NDArray[np.float64]) -> float:

@@ -28,6 +28,11 @@ def features_and_target(seed=0, n=120):
     return [torch.as_tensor(x)], np.sin(x[:, 0]) + 0.5 * x[:, 1] + 0.05 * rng.normal(size=n)
 
 
+def left_out(scale, columns, groups):
+    weight = np.ones(len(columns))
+    return GaussianProcess.fit_and_leave_out(groups, scale.standardize(columns), weight)[1]
+
+
 @pytest.mark.parametrize("log", [False, True])
 def test_standardizes_and_restores(log):
     rng = np.random.default_rng(0)
@@ -145,7 +150,8 @@ def test_survives_a_file(tiny, train, held_out, tmp_path):
 def test_predictions_end_where_many_labels_do(tiny, train, tmp_path):
     structures, y = train
     many_zero = np.maximum(y - np.quantile(y, 0.7), 0)
-    model = DSSLRegressor(**tiny).fit(structures, many_zero)
+    model = DSSLRegressor(**tiny, loss="mse").fit(structures, many_zero)
+    assert model.y_floor_margin_.tolist() == [0]
     assert (model.y_has_floor_.tolist(), model.y_has_ceiling_.tolist()) == ([True], [False])
     predicted = model.predict(structures)
     model.y_has_floor_ = np.array([False])
@@ -158,20 +164,77 @@ def test_predictions_end_where_many_labels_do(tiny, train, tmp_path):
     np.testing.assert_array_equal(DSSLRegressor.load(path).predict(structures), predicted)
 
 
+def zero_where_small(seed=0):
+    """Labels of which more than half are 0, their scale, leave-one-out predictions."""
+    groups, smooth = features_and_target(seed)
+    columns = np.maximum(smooth - 0.1, 0)[:, None]
+    scale = TargetScale.fit(columns, np.ones(len(columns)), np.array([False]))
+    return columns, scale, left_out(scale, columns, groups)
+
+
+def test_what_is_predicted_close_to_a_limit_is_at_it_where_that_is_better():
+    columns, scale, predicted = zero_where_small()
+    with_margin = scale.with_margins(predicted, columns, np.ones(len(columns)))
+    plain, at_limit = scale.restore(predicted), with_margin.restore(predicted)
+    margin = with_margin.floor_margin[0]
+    assert margin > 0
+    np.testing.assert_array_equal(at_limit, np.where(plain < margin, 0, plain))
+    assert (at_limit == 0).mean() <= (columns == 0).mean()
+    assert np.abs(at_limit - columns).mean() < np.abs(plain - columns).mean()
+
+
+def test_a_ceiling_is_a_floor_upside_down():
+    columns, scale, predicted = zero_where_small()
+    weight = np.ones(len(columns))
+    mirrored = TargetScale.fit(-columns, weight, np.array([False]))
+    above = mirrored.with_margins(-predicted, -columns, weight)
+    assert (mirrored.floor.any(), mirrored.ceiling.all()) == (False, True)
+    below = scale.with_margins(predicted, columns, weight)
+    np.testing.assert_allclose(above.ceiling_margin, below.floor_margin)
+    np.testing.assert_allclose(above.restore(-predicted), -below.restore(predicted), atol=1e-12)
+
+
+def test_no_margin_where_none_is_better_or_there_is_no_limit():
+    columns, scale, _ = zero_where_small()
+    weight = np.ones(len(columns))
+    exact = scale.standardize(columns)
+    assert scale.with_margins(exact, columns, weight).floor_margin.tolist() == [0]
+    unlimited = TargetScale.fit(columns + np.arange(len(columns))[:, None], weight, scale.log)
+    assert not unlimited.floor.any()
+    assert not unlimited.with_margins(exact, columns, weight).floor_margin.any()
+
+
+def test_two_values_keep_the_order_of_the_crystals():
+    columns, _, predicted = zero_where_small()
+    binary, weight = (columns > 0).astype(float), np.ones(len(columns))
+    scale = TargetScale.fit(binary, weight, np.array([False]))
+    assert scale.floor.all()
+    assert scale.ceiling.all()
+    assert not scale.with_margins(predicted, binary, weight).floor_margin.any()
+
+
+def test_margins_of_a_regressor_survive_a_file(tiny, elastic, tmp_path):
+    structures, y = elastic
+    many_zero = np.maximum(np.asarray(y[:60]) - np.quantile(y[:60], 0.6), 0)
+    model = DSSLRegressor(**tiny).fit(structures[:60], many_zero)
+    model.y_floor_margin_ = np.array([0.05])
+    predicted = model.predict(structures[:60])
+    assert not ((predicted > 0) & (predicted < 0.05)).any()
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    np.testing.assert_array_equal(DSSLRegressor.load(path).predict(structures[:60]), predicted)
+
+
 def test_files_from_before_there_were_limits_have_none():
     targets = {"y_mean_": [1.0], "y_scale_": [2.0], "y_ndim_": 1}
     linear = with_scale(targets)
     for name in ("y_is_log_", "y_has_floor_", "y_has_ceiling_"):
         assert linear[name] == [False]
+    assert linear["y_floor_margin_"] == linear["y_ceiling_margin_"] == [0.0]
     logarithms = with_scale({**targets, "y_is_log_": [True], "y_min_": [0.5], "y_max_": [4.0]})
     assert logarithms["y_is_log_"] == [True]
     assert logarithms["y_min_"] == [0.5]
     assert logarithms["y_has_floor_"] == [False]
-
-
-def left_out(scale, columns, groups):
-    weight = np.ones(len(columns))
-    return GaussianProcess.fit_and_leave_out(groups, scale.standardize(columns), weight)[1]
 
 
 def test_labels_that_crystals_say_nothing_about_are_predicted_close_to_their_median():
