@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 MIN_LABELS = 20
 #: How many entries of an embedding an answer weighs as much as.
 ANSWER_COPIES = 12
+#: Position of the arrangement among the groups of features.
+_ARRANGEMENT = 2
 _ENCODER, _PROCESS, _ANSWERS = "kernel.encoder.", "kernel.process.", "kernel.answers."
 
 
@@ -119,7 +121,7 @@ class ComparedCrystals:
 
 @dataclass(frozen=True, eq=False)
 class KernelPart:
-    """Gaussian process on what bonds, composition and pretraining say of a crystal.
+    """Gaussian process on what bonds, composition, arrangement and pretraining say of a crystal.
 
     Attributes
     ----------
@@ -177,7 +179,10 @@ class KernelPart:
 
     def predict(self, graphs: GraphDataset, batch_size: int) -> NDArray[np.float64]:
         """Predict standardized targets, shape (n_crystals, n_outputs)."""
-        return self.process.predict(_features(self.encoder, graphs, batch_size))
+        groups = _features(self.encoder, graphs, batch_size)
+        if len(groups) > len(self.process.sizes):  # from before there was the arrangement
+            del groups[_ARRANGEMENT]
+        return self.process.predict(groups)
 
     def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and a description of them, for a file of weights."""
@@ -227,7 +232,7 @@ class KernelPart:
 
 
 def _features(encoder: FrozenEncoder | None, graphs: GraphDataset, batch_size: int) -> list[Tensor]:
-    """Groups of features of crystals: bonds, composition, and the embedding if there is one."""
+    """Groups of features: bonds, composition, arrangement, and the embedding if there is one."""
     elements, of_elements = element_table(), torch.as_tensor(element_features()).float()
     groups = []
     size = prediction_batch_size(graphs.n_edges, batch_size)

@@ -87,8 +87,10 @@ def describe(batch: CrystalBatch, elements: Tensor) -> tuple[Tensor, Tensor]:
     return sites, torch.cat(crystals, 1)
 
 
-def fingerprint(batch: CrystalBatch, elements: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Describe bonds and composition of crystals, as a kernel compares them.
+def fingerprint(
+    batch: CrystalBatch, elements: Tensor, features: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Describe bonds, composition and arrangement of crystals, as a kernel compares them.
 
     Parameters
     ----------
@@ -107,13 +109,20 @@ def fingerprint(batch: CrystalBatch, elements: Tensor, features: Tensor) -> tupl
         figures of bond lengths in `describe` and of the shortest distance.
     composition : Tensor of shape (n_crystals, 4 * n_features)
         Mean, deviation, minimum and maximum of the features over the sites.
+    arrangement : Tensor of shape (n_crystals, n * (n - 1) / 2) with n = 6 + n_features
+        Covariances over the sites of every two of the six figures and the features: which elements
+        come together, and which of them sits where. The composition knows neither.
     """
     bonds = _Bonds(batch, elements)
     longest = batch.edge_distance.new_full((batch.n_sites,), torch.inf)
     shortest = longest.scatter_reduce(0, batch.edge_index[1], batch.edge_distance, "amin")
-    of_sites = torch.cat([bonds.lengths(), shortest.unsqueeze(1)], 1)
-    of_bonds = [_densities(batch, elements, bonds), _statistics(of_sites, batch)]
-    return torch.cat(of_bonds, 1), _statistics(features.index_select(0, batch.numbers), batch)
+    lengths, of_elements = bonds.lengths(), features.index_select(0, batch.numbers)
+    of_sites = torch.cat([lengths, shortest.unsqueeze(1)], 1)
+    return (
+        torch.cat([_densities(batch, elements, bonds), _statistics(of_sites, batch)], 1),
+        _statistics(of_elements, batch),
+        _covariances(torch.cat([lengths, of_elements], 1), batch),
+    )
 
 
 class _Bonds:
@@ -171,3 +180,10 @@ def _statistics(sites: Tensor, batch: CrystalBatch) -> Tensor:
         empty.scatter_reduce(0, index, sites, kind, include_self=False) for kind in ("amin", "amax")
     ]
     return torch.cat([mean, deviation, *extremes], 1)
+
+
+def _covariances(sites: Tensor, batch: CrystalBatch) -> Tensor:
+    """Covariances over the sites of each crystal of every two columns."""
+    centered = sites - _mean(sites, batch).index_select(0, batch.batch)
+    one, other = torch.triu_indices(sites.shape[1], sites.shape[1], 1, device=sites.device)
+    return _mean(centered[:, one] * centered[:, other], batch)

@@ -7,6 +7,7 @@ import torch
 
 from dssl_sklearn import DSSLClassifier, DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.crystals.builder import GraphBuilder
+from dssl_sklearn.estimators import kernel_part
 from dssl_sklearn.estimators.kernel_part import ANSWER_COPIES, MIN_LABELS, FrozenEncoder
 from dssl_sklearn.objectives import Teacher
 
@@ -99,6 +100,25 @@ def test_keeps_the_pretrained_network_as_it_was(tiny, train, held_out, tmp_path)
     model.save(tmp_path / "model.safetensors")
     again = DSSLRegressor.load(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(again.predict(held_out[0]), before)
+
+
+def test_files_from_before_the_arrangement_predict_without_it(
+    tiny, train, held_out, tmp_path, monkeypatch
+):
+    path = tmp_path / "model.safetensors"
+
+    def groups(*args):
+        found = describe(*args)
+        return [found[0], found[1], *found[3:]]
+
+    describe = kernel_part._features
+    with monkeypatch.context() as before:
+        before.setattr(kernel_part, "_features", groups)
+        model = DSSLRegressor(**tiny, pretrained=DSSLPretrainer(**tiny)).fit(*train)
+        expected = model.predict(held_out[0])
+        model.save(path)
+    assert len(model.kernel_.process.sizes) == 3
+    np.testing.assert_array_equal(DSSLRegressor.load(path).predict(held_out[0]), expected)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from pymatgen.core import Lattice, Structure
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.elements import element_features
@@ -19,9 +20,11 @@ def crystals(elastic):
 
 
 def test_columns(crystals):
-    (bonds, composition), batch = of(crystals)
+    (bonds, composition, arrangement), batch = of(crystals)
     assert bonds.shape == (6, 33)
-    assert composition.shape == (6, 4 * element_features().shape[1])
+    n_features = element_features().shape[1]
+    assert composition.shape == (6, 4 * n_features)
+    assert arrangement.shape == (6, (n_features + 6) * (n_features + 5) // 2)
     _, crystals_of = describe(batch, element_table())
     torch.testing.assert_close(bonds[:, :11], crystals_of[:, :11])
     shortest = [s.distance_matrix[~np.eye(len(s), dtype=bool)].min() for s in crystals]
@@ -42,9 +45,31 @@ def test_supercells_and_other_cells_of_a_crystal_are_equal(crystals):
 
 def test_composition_tells_the_elements_apart(crystals):
     """Mean, deviation and extremes of the element features over the sites."""
-    (_, composition), _ = of(crystals)
+    (_, composition, _), _ = of(crystals)
     table = element_features()
     for row, structure in enumerate(crystals):
         of_sites = table[[site.specie.Z for site in structure]]
         expected = [of_sites.mean(0), of_sites.std(0), of_sites.min(0), of_sites.max(0)]
         np.testing.assert_allclose(composition[row], np.concatenate(expected), atol=1e-5)
+
+
+def test_arrangement_is_the_covariance_over_the_sites(crystals):
+    (*_, arrangement), batch = of(crystals)
+    sites, _ = describe(batch, element_table())
+    known = np.column_stack([sites[:, :6].numpy(), element_features()[batch.numbers.numpy()]])
+    upper = np.triu_indices(known.shape[1], 1)
+    for row in range(len(crystals)):
+        expected = np.cov(known[batch.batch.numpy() == row], rowvar=False, bias=True)[upper]
+        np.testing.assert_allclose(arrangement[row], expected, atol=1e-4)
+
+
+def test_arrangement_tells_which_element_sits_where():
+    """In a perovskite and its inverse, composition and lengths are the same for one cell."""
+
+    def perovskite(corner, center):
+        sites = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+        return Structure(Lattice.cubic(4), [corner, center, "O", "O", "O"], sites)
+
+    (_, composition, arrangement), _ = of([perovskite("Ba", "Ti"), perovskite("Ti", "Ba")])
+    torch.testing.assert_close(composition[0], composition[1])
+    assert (arrangement[0] - arrangement[1]).abs().max() > 0.1
