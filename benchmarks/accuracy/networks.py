@@ -23,6 +23,9 @@ from dssl_sklearn.estimators.pretrained import shipped_weights
 from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, RecipeName
 from dssl_sklearn.objectives import Contrastive, MaskedAtoms, Microproperty
 
+#: What the Gaussian process beside a network compares crystals by; results change with it.
+KERNEL = "bonds, composition, arrangement, embedding"
+
 
 @dataclass(frozen=True)
 class PaperSettings:
@@ -161,7 +164,10 @@ def _settings(params: dict[str, Any], **more: Any) -> dict[str, Any]:  # noqa: A
     """Arguments given, and what those not given stand for in this version."""
     recipe: RecipeName = params.get("recipe", "default")
     defaults = asdict(FINE_TUNE_RECIPES[recipe])
-    return {"model": "DSSLRegressor", "params": params, "recipe": defaults, **more}
+    settings = {"model": "DSSLRegressor", "params": params, "recipe": defaults, **more}
+    if params.get("kernel_share", defaults["kernel_share"]):
+        settings["kernel"] = KERNEL
+    return settings
 
 
 def _make_regressor(seed: int, *, params: dict[str, Any], device: str) -> DSSLRegressor:

@@ -103,9 +103,10 @@ def paired_difference(ours: Series, theirs: Series) -> Paired | None:
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """One record a cell, and one configuration a method and task: that of the newest record.
+    """One record a cell, and one configuration a mean: that of its newest record.
 
-    Errors of two configurations must not meet in one mean.
+    Errors of two configurations must not meet in one mean: in the folds of a method and task, or
+    in its draws of one number of labels.
 
     Parameters
     ----------
@@ -118,14 +119,13 @@ def latest(records: Iterable[Record]) -> list[Record]:
         What tables are made of.
     """
     by_cell = {cell_key(record): record for record in sorted(records, key=lambda r: r["time"])}
-    newest: dict[tuple[str, ...], str] = {}
-    for record in by_cell.values():
-        newest[record["table"], record["task"], record["method"]] = record["config"]
-    return [
-        record
-        for record in by_cell.values()
-        if newest[record["table"], record["task"], record["method"]] == record["config"]
-    ]
+    newest = {_mean_key(record): record["config"] for record in by_cell.values()}
+    return [record for record in by_cell.values() if newest[_mean_key(record)] == record["config"]]
+
+
+def _mean_key(record: Record) -> tuple[str, str, str, int]:
+    n_labels = record["n_labels"] if record["table"] == "curves" else 0
+    return record["table"], record["task"], record["method"], n_labels
 
 
 def series_of(records: Iterable[Record], table: str) -> dict[tuple[str, str, int], Series]:
