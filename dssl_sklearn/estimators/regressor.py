@@ -76,10 +76,10 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         their spread is the standard deviation of `predict`. None for 8, or 1 for the paper's.
     kernel_share : float, default=None
         Share of the prediction, from 0 to 1, that comes from a Gaussian process beside the network:
-        it compares a crystal with the labeled ones by bonds, composition and the embedding of the
-        pretrained network before fine-tuning. None for 0.5, or 0 for the paper's; 0 predicts with
-        the network alone. Fewer than 20 labels leave it out; beyond 3,000, which are compared with,
-        its share shrinks with their number.
+        it compares a crystal with the labeled ones by bonds, composition, arrangement and the
+        embedding of the pretrained network before fine-tuning. None for 0.5, or 0 for the paper's;
+        0 predicts with the network alone. Fewer than 20 labels leave it out; beyond 3,000, which
+        are compared with, its share shrinks with their number.
     target_scale : {"auto", "linear", "log"}, default=None
         Whether the targets are learned as they are, or their logarithms, which suits those that
         span orders of magnitude. None for "auto", or "linear" for the paper's: "auto" decides for
