@@ -58,6 +58,8 @@ class Method:
         Card of the shipped weights that it starts from.
     alone : Method or None
         The same with the network alone, whose result every fit gives on the way.
+    former : str or None
+        Configuration of before, whose results the page shows where nothing newer has been run.
     """
 
     title: str
@@ -68,11 +70,17 @@ class Method:
     ours: bool = False
     card: Path | None = field(default=None)
     alone: Method | None = field(default=None)
+    former: str | None = field(default=None)
 
     @property
     def config(self) -> str:
         """Hash of the settings: results of equal configuration are not computed again."""
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
+        return config_of(self.settings)
+
+
+def config_of(settings: dict[str, Any]) -> str:
+    """Hash of settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def classical_methods() -> dict[str, Method]:

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from accuracy.cgcnn import CGCNNBackbone
 from accuracy.classical import INNER_FOLDS, RIDGE_ALPHAS, SVR_GRID, make_ridge, make_svr
-from accuracy.methods import ALONE, Method
+from accuracy.methods import ALONE, Method, config_of
 from dssl_sklearn import DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.crystals.stiffness import prior_stiffness
 from dssl_sklearn.datasets import Corpus
@@ -154,7 +154,10 @@ def _ours(
     def method(title: str, params: dict[str, Any], alone: Method | None = None) -> Method:
         make = partial(_make_regressor, params=params, device=device)
         settings = _settings(params, **(content or {}))
-        return Method(title, "networks", make, settings, **{"ours": True, **about}, alone=alone)
+        # The page says what is from before the process knew the arrangement.
+        former = config_of({k: v for k, v in settings.items() if k != "kernel"})
+        used = {"ours": True, **about, "alone": alone, "former": former}
+        return Method(title, "networks", make, settings, **used)
 
     alone = method(f"{title}, network alone", {**params, "kernel_share": 0.0})
     return {name: method(title, params, alone), name + ALONE: alone}

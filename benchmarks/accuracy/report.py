@@ -79,8 +79,11 @@ def known_methods() -> dict[str, Method]:
 
 
 def is_current(record: Record, known: Mapping[str, Method]) -> bool:
-    """Whether a result belongs to the defaults and weights of today, which the page speaks of."""
-    return record["method"] not in known or record["config"] == known[record["method"]].config
+    """Whether a result belongs to defaults and weights that the page speaks of."""
+    if record["method"] not in known:
+        return True
+    method = known[record["method"]]
+    return record["config"] in {method.config, method.former}
 
 
 def _train_nothing() -> None:

@@ -281,6 +281,13 @@ class TestSummary:
         new = record(split=3, config="new", time="2026-02-01T00:00:00Z")
         assert latest([new, *old]) == [new]
 
+    def test_each_number_of_labels_of_a_curve_has_a_mean_of_its_own(self):
+        from accuracy.summary import latest
+
+        old = [record(table="curves", n_labels=n, config="old") for n in (50, 100)]
+        new = record(table="curves", n_labels=50, config="new", time="2026-02-01T00:00:00Z")
+        assert latest([new, *old]) == [old[1], new]
+
     def test_compact_results_come_back_whole(self, tmp_path):
         from accuracy.summary import read_compact, write_compact
 
