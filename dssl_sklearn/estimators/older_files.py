@@ -57,6 +57,14 @@ def with_scale(targets: Mapping[str, Any]) -> dict[str, Any]:
     mean = targets["y_mean_"]
     n_targets = len(mean) if isinstance(mean, list) else 1
     never, none = [False] * n_targets, [0.0] * n_targets
-    linear = {"y_is_log_": never, "y_min_": mean, "y_max_": mean}
-    limits = {"y_has_floor_": never, "y_has_ceiling_": never}
-    return {**linear, **limits, "y_floor_margin_": none, "y_ceiling_margin_": none, **targets}
+    missing = {
+        "y_is_log_": never,
+        "y_min_": mean,
+        "y_max_": mean,
+        "y_has_floor_": never,
+        "y_has_ceiling_": never,
+        "y_floor_margin_": none,
+        "y_ceiling_margin_": none,
+    }
+    # What the file does say stands first, so that complaints name that.
+    return {**targets, **{name: value for name, value in missing.items() if name not in targets}}
