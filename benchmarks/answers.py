@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accuracy.tasks import load_task
-from kernel_share import LOADERS, N_TESTED
+from kernel_share import LOADERS, validation_split
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 from torch import Tensor
@@ -30,7 +30,6 @@ from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.estimators import kernel_part
 from dssl_sklearn.estimators.kernel_part import FrozenEncoder
 from dssl_sklearn.estimators.pretrained import resolve_pretrained
-from dssl_sklearn.model_selection import FormulaKFold
 from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.models.gaussian_process import GaussianProcess
 
@@ -71,9 +70,7 @@ def split_of(
     if task == "phonons":
         order = np.random.default_rng(5).permutation(training)
         return order[250:], order[:250]
-    folds = FormulaKFold(5, shuffle=True, random_state=17).split(structures)
-    labeled, validation = next(iter(folds))
-    return labeled, validation[:N_TESTED]
+    return validation_split(structures)
 
 
 def described(graphs: GraphDataset, weights: list[str]) -> list[tuple[str, list[Tensor]]]:

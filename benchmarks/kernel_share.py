@@ -13,10 +13,13 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from pymatgen.core import Structure
 
 from dssl_sklearn import DSSLRegressor
 from dssl_sklearn.datasets import load_dielectric, load_elasticity, load_formation_energy
@@ -67,11 +70,9 @@ def errors(
     load, target = LOADERS[task]
     structures, y = load(target=target, return_X_y=True)
     y = np.asarray(y, float)
-    split = FormulaKFold(5, shuffle=True, random_state=17).split(structures)
-    labeled, validation = next(iter(split))
+    labeled, tested = validation_split(structures)
     rng = np.random.default_rng(draw)
     rows = rng.permutation(labeled)[:n_labels]
-    tested = validation[:N_TESTED]
     model = DSSLRegressor(pretrained=pretrained, max_epochs=epochs, random_state=draw)
     model.fit([structures[row] for row in rows], y[rows])
     part, X = model.kernel_, [structures[row] for row in tested]
@@ -81,6 +82,15 @@ def errors(
         mixed.kernel_ = None if part is None else replace(part, share=share)
         result.append(float(np.abs(mixed.predict(X) - y[tested]).mean()))
     return result
+
+
+def validation_split(
+    structures: Sequence[Structure],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that labels are drawn from, four fifths of the formulas, and rows to predict."""
+    split = FormulaKFold(5, shuffle=True, random_state=17).split(structures)
+    labeled, validation = next(iter(split))
+    return labeled, validation[:N_TESTED]
 
 
 def _options() -> argparse.Namespace:

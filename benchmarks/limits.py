@@ -16,14 +16,14 @@ import copy
 import json
 import platform
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from kernel_share import N_TESTED
+from kernel_share import validation_split
 
 import dssl_sklearn
 from dssl_sklearn import DSSLRegressor
 from dssl_sklearn.datasets import load_dielectric, load_formation_energy, load_piezoelectricity
-from dssl_sklearn.model_selection import FormulaKFold
 
 #: Loader, target and threshold.
 PROPERTIES = {
@@ -47,8 +47,12 @@ def main() -> None:
                 mae, at_limit = zip(
                     *(errors(name, n_labels, draw, pretrained) for draw in draws), strict=True
                 )
-                row = {"property": name, "labels": n_labels, "pretrained": pretrained}
-                row |= {"labels at the limit": float(np.mean(at_limit))}
+                row: dict[str, Any] = {
+                    "property": name,
+                    "labels": n_labels,
+                    "pretrained": pretrained,
+                }
+                row["labels at the limit"] = float(np.mean(at_limit))
                 row |= dict(zip(WAYS, np.transpose(mae).tolist(), strict=True))
                 found.append(row)
                 print(line(row), flush=True)
@@ -69,10 +73,8 @@ def errors(
     load, target, threshold = PROPERTIES[name]
     structures, y = load(target=target, return_X_y=True)
     y = np.maximum(np.asarray(y, float) - threshold, 0)
-    split = FormulaKFold(5, shuffle=True, random_state=17).split(structures)
-    labeled, validation = next(iter(split))
+    labeled, tested = validation_split(structures)
     rows = np.random.default_rng(draw).permutation(labeled)[:n_labels]
-    tested = validation[:N_TESTED]
     weights = None if pretrained == "none" else pretrained
     whole = DSSLRegressor(pretrained=weights, random_state=draw)
     whole.fit([structures[row] for row in rows], y[rows])
@@ -87,12 +89,12 @@ def errors(
     return (a, b, c), float((y[rows] == 0).mean())
 
 
-def line(row: dict[str, object]) -> str:
+def line(row: dict[str, Any]) -> str:
     """One row of the table in the documentation."""
     mae = [np.array(row[way]) for way in WAYS]
     deviation = mae[0].std(ddof=1) if len(mae[0]) > 1 else np.nan
     changes = [f"{100 * (np.mean(m) / np.mean(mae[0]) - 1):+.1f} %" for m in mae[1:]]
-    at_limit = f"{100 * float(str(row['labels at the limit'])):.0f} %"
+    at_limit = f"{100 * row['labels at the limit']:.0f} %"
     cells = [row["property"], row["labels"], row["pretrained"], at_limit]
     cells += [f"{mae[0].mean():.3g} ± {deviation:.2g}", *changes]
     return "| " + " | ".join(map(str, cells)) + " |"

@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from kernel_share import LOADERS, N_TESTED
+from kernel_share import LOADERS, validation_split
 
 import dssl_sklearn
 from dssl_sklearn import DSSLRegressor
-from dssl_sklearn.model_selection import FormulaKFold
 
 
 def main() -> None:
@@ -57,10 +56,8 @@ def errors(
     load, target = LOADERS[task]
     structures, y = load(target=target, return_X_y=True)
     y = np.asarray(y, float)
-    split = FormulaKFold(5, shuffle=True, random_state=17).split(structures)
-    labeled, validation = next(iter(split))
+    labeled, tested = validation_split(structures)
     rows = np.random.default_rng(draw).permutation(labeled)[:n_labels]
-    tested = validation[:N_TESTED]
     found: dict[str, dict[str, Any]] = {}
     for scale in ("linear", "log", "auto"):
         if scale == "log" and y.min() <= 0:
