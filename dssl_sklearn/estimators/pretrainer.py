@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from numbers import Real
@@ -31,7 +32,9 @@ from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder
 from dssl_sklearn.objectives import (
+    Contrastive,
     Descriptors,
+    Microproperty,
     Objective,
     WeightedObjectives,
     make_objectives,
@@ -49,11 +52,13 @@ class DSSLPretrainer(
 ):
     """Learn crystal embeddings from unlabeled structures.
 
-    Dual self-supervised learning [1]_: a crystal graph network is trained to predict masked atoms
-    (local chemistry), to agree on two perturbed copies of a crystal (global structure), and to
-    predict a microproperty of the masked atoms that underlies the property of interest; beside
-    these three tasks of the paper it can restore the distances of a crystal whose sites were moved
-    (denoising). Arguments that are None take the value of the `recipe`.
+    A crystal graph network is trained on pretext tasks, which need no labels. The three tasks of
+    dual self-supervised learning [1]_ are to predict masked atoms (local chemistry), to agree on
+    two perturbed copies of a crystal (global structure), and to predict a microproperty of the
+    masked atoms that underlies the property of interest; ``recipe="paper"`` trains on them. By
+    default the tasks are those that helped most here: to predict descriptors of the crystal, the
+    random displacements of its sites, and masked atoms. Arguments that are None take the value of
+    the `recipe`.
 
     Parameters
     ----------
@@ -77,9 +82,11 @@ class DSSLPretrainer(
     microproperty : str, dict or array, default=None
         Target of the microproperty task: "stiffness" (atomic stiffness in eV per atom), "valence"
         (number of valence electrons), the name of another tabulated element property or of a
-        per-site property of the structures, or values per element.
+        per-site property of the structures, or values per element. Of use only where that task is
+        among the objectives, as in the paper's recipe; a warning says so where it is not.
     contrastive_loss : {"cosine", "ntxent", "barlow", "vicreg"}, default=None
-        Loss of the contrastive task; "cosine" is the paper's, without negatives.
+        Loss of the contrastive task, of use only where that is among the objectives, as above;
+        "cosine" is the paper's, without negatives.
     backbone : str or nn.Module, default=None
         "gated" or "deeper_gatgnn" (the paper's), or a module that follows the contract of
         `dssl_sklearn.models.Backbone`.
@@ -94,15 +101,16 @@ class DSSLPretrainer(
         Neighbors per site before completion of the last shell; None for 12, or that of the
         pretrained weights.
     max_epochs : int, default=None
-        Passes over the crystals; 0 trains nothing.
+        Passes over the crystals; 0 trains nothing. None for 20 (paper: 500).
     batch_size : int, default=None
-        Mean number of crystals in a batch; batches have about equally many edges.
+        Mean number of crystals in a batch; batches have about equally many edges. None for 64
+        (paper: 256).
     lr : float, default=None
-        Learning rate of AdamW.
+        Learning rate of AdamW. None for 1e-3 (paper: 5e-3).
     weight_decay : float, default=None
-        Weight decay of AdamW.
+        Weight decay of AdamW. None for 0.01.
     schedule : {"cosine", "plateau", "constant"}, default=None
-        Course of the learning rate.
+        Course of the learning rate. None for "cosine" (paper: "plateau").
     validation_fraction : float, default=0.1
         Share of the crystals that is held out to watch the losses; 0 for none.
     early_stopping : bool, default=False
@@ -384,10 +392,25 @@ class DSSLPretrainer(
             microproperty=recipe.microproperty,
             contrastive_loss=recipe.contrastive_loss,
         )
+        self._warn_of_unused(objectives)
         if self.objectives is not None:
             return objectives
         # The recipe's own instances, unlike a user's, follow the arguments.
         return [self._follow_arguments(objective) for objective in objectives]
+
+    def _warn_of_unused(self, objectives: Sequence[Objective]) -> None:
+        """Warn of an argument whose task is not among the objectives, as it is not by default."""
+        for argument, task in (("microproperty", Microproperty), ("contrastive_loss", Contrastive)):
+            given = getattr(self, argument)
+            if given is None or any(isinstance(objective, task) for objective in objectives):
+                continue
+            names = ", ".join(objective.name for objective in objectives)
+            warnings.warn(
+                f"{argument} has no effect: its task, {task.name!r}, is not among the objectives "
+                f"({names}); name it in objectives, or take recipe='paper'",
+                UserWarning,
+                stacklevel=5,
+            )
 
     def _follow_arguments(self, objective: Objective) -> Objective:
         if isinstance(objective, Descriptors):

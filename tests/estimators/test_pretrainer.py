@@ -405,6 +405,13 @@ class TestRecipes:
             MaskedAtoms(weight=0.06, move=0.2, mask_ratio=0.3),
         ]
 
+    @pytest.mark.parametrize(
+        "argument", [{"microproperty": "valence"}, {"contrastive_loss": "ntxent"}]
+    )
+    def test_argument_of_a_task_that_is_not_there(self, tiny, corpus, argument):
+        with pytest.warns(UserWarning, match=f"{next(iter(argument))} has no effect: .*'paper'"):
+            DSSLPretrainer(**tiny, **argument).fit(corpus)
+
     def test_default_uses_the_gated_network(self, tiny, corpus):
         assert isinstance(DSSLPretrainer(**tiny).fit(corpus).encoder_.backbone, GatedBackbone)
 
