@@ -9,8 +9,9 @@ goes on with the better half of them and more epochs. Folds keep polymorphs toge
 # %%
 # Data and search
 # ---------------
-# Sixty bulk moduli and the embeddings of the shipped weights keep this example short. The resource
-# is the number of epochs; ``min_resources`` and ``max_resources`` say how few and how many.
+# Sixty bulk moduli, on which the shipped weights are fine-tuned, keep this example short. The
+# resource is the number of epochs; ``min_resources`` and ``max_resources`` say how few and how
+# many.
 from __future__ import annotations
 
 import pandas as pd
@@ -41,7 +42,8 @@ search.fit(structures[:60], y[:60])
 # -------------
 # Each iteration halves the candidates and doubles the epochs.
 results = pd.DataFrame(search.cv_results_)
-columns = ["iter", "n_resources", "param_lr", "param_freeze_epochs", "mean_test_score"]
+settings = [name for name in results if name.startswith("param_")]
+columns = ["iter", "n_resources", *settings, "mean_test_score"]
 print(results[columns].round(4).to_string(index=False))
 print("best:", search.best_params_)
 

@@ -3,8 +3,8 @@
 The main job of the library on the data it ships: a network learns from 7,000 unlabeled crystals,
 then from 100 bulk moduli, and predicts the bulk modulus of crystals it has never met. Beside it
 stand the same network from scratch and from the shipped weights ``"mp-distilled"``, which learned
-from 58,555 crystals and from CHGNet, a random forest on composition, and the median. Five draws of
-the 100 labels show how much of a difference is luck.
+from what CHGNet says of 33,703 crystals, a random forest on composition, and the median. Five draws
+of the 100 labels show how much of a difference is luck.
 
 Run ``python examples/quickstart.py``; it takes some minutes on two cores and writes
 ``quickstart_parity.png`` and ``quickstart_training.png`` into ``--output`` (default: ``outputs``).

@@ -1,9 +1,9 @@
-"""Make the tables and figures of ``docs/accuracy.md`` from the results.
+"""Make the tables and figures of ``docs/accuracy.md``, and the README's table, from the results.
 
     python benchmarks/accuracy/report.py
 
 Results of ``run.py`` in ``outputs/accuracy/*.jsonl`` are joined with those in
-``benchmarks/results/accuracy.json``, which is written anew; the tables stand in the page between
+``benchmarks/results/accuracy.json``, which is written anew; the tables stand in the pages between
 pairs of HTML comments, the text around them is left as it is.
 """
 
@@ -35,6 +35,7 @@ from accuracy.tables import (
     gain_table,
     loss_lines,
     published_table,
+    summary_table,
 )
 from accuracy.tasks import CURVE_SIZES, TASKS
 
@@ -67,6 +68,10 @@ def main() -> None:
     for name, content in filled.items():
         page = fill(page, name, content)
     options.page.write_text(page, encoding="utf-8")
+    readme = options.readme.read_text(encoding="utf-8")
+    options.readme.write_text(
+        fill(readme, "accuracy", _summary(records, titles, ours)), encoding="utf-8"
+    )
     print(f"{len(records)} results -> {options.results}, {options.page}")
 
 
@@ -163,6 +168,18 @@ def contents(
     }
 
 
+def _summary(records: Sequence[Record], titles: Mapping[str, str], ours: Sequence[str]) -> str:
+    """The README's table: ours, fine-tuned as a whole, with few and with all labels."""
+    tables = {
+        str(_FEW_LABELS): (series_of(records, "curves"), _FEW_LABELS),
+        "all": (series_of(records, "folds"), 0),
+    }
+    tasks = [name for name, spec in TASKS.items() if not spec.untouched]
+    shown = {SCRATCH: "from scratch", **{name: f'`"{name}"`' for name in reversed(_PRETRAINED)}}
+    others = {name: title for name, title in _whole(titles).items() if name not in ours}
+    return summary_table(tables, {**others, **shown}, list(shown), tasks)
+
+
 def _whole(titles: Mapping[str, str]) -> dict[str, str]:
     """Without the methods that are a part of another one."""
     return {name: title for name, title in titles.items() if not name.endswith(ALONE)}
@@ -226,6 +243,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("outputs/accuracy"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/accuracy.json"))
     parser.add_argument("--page", type=Path, default=Path("docs/accuracy.md"))
+    parser.add_argument("--readme", type=Path, default=Path("README.md"))
     parser.add_argument("--figure", type=Path, default=Path("docs/images/learning_curves.svg"))
     return parser.parse_args()
 

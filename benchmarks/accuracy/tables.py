@@ -170,11 +170,7 @@ def loss_lines(
     ours = set(ours)
     lines = []
     for task in tasks:
-        whole = {
-            name: series[task, name, size]
-            for name in titles
-            if len(series.get((task, name, size), Series()).mae) == N_FOLDS
-        }
+        whole = _with_all_folds(series, titles, task, size)
         own = {name: found for name, found in whole.items() if name in ours}
         others = {name: found for name, found in whole.items() if name not in ours}
         if not (own and others):
@@ -190,6 +186,54 @@ def loss_lines(
             f"± {paired.half_width:.1f} %{clear} ({titles[best]}, against {titles[rival]})"
         )
     return lines
+
+
+def summary_table(
+    tables: Mapping[str, tuple[Table, int]],
+    titles: Mapping[str, str],
+    ours: Sequence[str],
+    tasks: Sequence[str],
+) -> str:
+    """Errors of ours beside those of the best other method, a row for each task and table.
+
+    Parameters
+    ----------
+    tables : mapping of str to (Table, int)
+        Series, and the number of labels to take from them, by what the rows say of it.
+    titles, tasks
+        As for `error_table`.
+    ours : sequence of str
+        Methods of this library; each has a column.
+
+    Returns
+    -------
+    str
+        Mean +- standard deviation, the best of a row bold; only methods with all folds.
+    """
+    own = [name for name in titles if name in ours]
+    lines = [
+        f"| property | labels | best other method | {' | '.join(titles[name] for name in own)} |",
+        "|---" * (3 + len(own)) + "|",
+    ]
+    for task in tasks:
+        for labels, (series, size) in tables.items():
+            whole = _with_all_folds(series, titles, task, size)
+            others = {name: found for name, found in whole.items() if name not in ours}
+            if not (others and all(name in whole for name in own)):
+                continue
+            rival = _best(others)
+            errors = error_column({name: whole[name] for name in (rival, *own)})
+            errors[rival] += f" ({titles[rival]})"
+            what = f"{TASKS[task].title}, {TASKS[task].unit}"
+            lines.append(f"| {' | '.join([what, labels, *errors.values()])} |")
+    return "\n".join(lines)
+
+
+def _with_all_folds(
+    series: Table, titles: Mapping[str, str], task: str, size: int
+) -> dict[str, Series]:
+    found = {name: series.get((task, name, size), Series()) for name in titles}
+    return {name: of_method for name, of_method in found.items() if len(of_method.mae) == N_FOLDS}
 
 
 def _best(series: Mapping[str, Series]) -> str:
