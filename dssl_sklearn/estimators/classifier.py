@@ -41,8 +41,9 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
     """Classify crystals with a network that may have been pretrained.
 
     The twin of `DSSLRegressor`: the backbone starts from pretrained weights or from scratch [1]_,
-    and is trained with heads on the labeled structures by cross entropy, with a fifth
-    of every label spread over all classes; a Gaussian process has its share in the probabilities.
+    and is trained with heads on the labeled structures by cross entropy, with a fifth of every
+    label spread over all classes; a Gaussian process has its share in the probabilities. By default
+    it is from scratch; ``pretrained="mp-distilled"`` or ``"mp"`` starts from weights that ship.
     Arguments that are None take the value of the `recipe`; the paper's spreads no labels.
 
     Parameters
@@ -82,20 +83,21 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         Neighbors per site before completion of the last shell; None for 12, or that of the
         pretrained weights.
     max_epochs : int, default=None
-        Passes over the labeled structures.
+        Passes over the labeled structures. None for 50 (paper: 500).
     batch_size : int, default=None
-        Mean number of crystals in a batch; batches have about equally many edges.
+        Mean number of crystals in a batch; batches have about equally many edges. None for 32
+        (paper: 100).
     lr : float, default=None
-        Learning rate of AdamW, for the head.
+        Learning rate of AdamW, for the head. None for 2e-3 (paper: 5e-3).
     backbone_lr_factor : float, default=None
         Learning rate of a pretrained encoder in units of `lr`; from scratch both are equal. None
         for 0.1 up to 100 labels, growing with the square root of their number to 0.3 from 900 on.
     freeze_epochs : int, default=0
         Epochs at the start in which only the head is trained.
     weight_decay : float, default=None
-        Weight decay of AdamW.
+        Weight decay of AdamW. None for 0.01.
     schedule : {"cosine", "plateau", "constant"}, default=None
-        Course of the learning rate.
+        Course of the learning rate. None for "cosine" (paper: "plateau").
     early_stopping : bool, default=False
         Hold out `validation_fraction` of the labels, stop when their loss has not fallen for
         `n_iter_no_change` epochs, and go back to the best weights.

@@ -61,7 +61,7 @@ class FineTuneRecipe(Network):
     #: Heads on the shared encoder; their mean predicts, their spread is the uncertainty.
     n_members: int = 8
     #: Share of the Gaussian process in a regressor's prediction.
-    kernel_share: float = 0.5
+    kernel_share: float = 0.6
     #: Whether a regressor learns the logarithms of positive targets.
     target_scale: Scale = "auto"
     #: Whether the head sees embeddings in units of their spread over the labeled crystals.

@@ -47,8 +47,9 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
 
     The backbone starts from pretrained weights or from scratch, a head is put on the crystal
     embedding, and both are trained on the labeled structures [1]_, the backbone at a lower learning
-    rate. Targets are standardized inside, some on a logarithmic scale, and predicted in their own
-    unit. Arguments that are None take the value of the `recipe`.
+    rate. By default it is from scratch; ``pretrained="mp-distilled"`` or ``"mp"`` starts from
+    weights that ship. Targets are standardized inside, some on a logarithmic scale, and predicted
+    in their own unit. Arguments that are None take the value of the `recipe`.
 
     Parameters
     ----------
@@ -93,22 +94,23 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         Neighbors per site before completion of the last shell; None for 12, or that of the
         pretrained weights.
     loss : {"mae", "mse", "huber"}, default=None
-        Loss on the standardized targets.
+        Loss on the standardized targets. None for "mae".
     max_epochs : int, default=None
-        Passes over the labeled structures.
+        Passes over the labeled structures. None for 50 (paper: 500).
     batch_size : int, default=None
-        Mean number of crystals in a batch; batches have about equally many edges.
+        Mean number of crystals in a batch; batches have about equally many edges. None for 32
+        (paper: 100).
     lr : float, default=None
-        Learning rate of AdamW, for the head.
+        Learning rate of AdamW, for the head. None for 2e-3 (paper: 5e-3).
     backbone_lr_factor : float, default=None
         Learning rate of a pretrained encoder in units of `lr`; from scratch both are equal. None
         for 0.1 up to 100 labels, growing with the square root of their number to 0.3 from 900 on.
     freeze_epochs : int, default=0
         Epochs at the start in which only the head is trained.
     weight_decay : float, default=None
-        Weight decay of AdamW.
+        Weight decay of AdamW. None for 0.01.
     schedule : {"cosine", "plateau", "constant"}, default=None
-        Course of the learning rate.
+        Course of the learning rate. None for "cosine" (paper: "plateau").
     early_stopping : bool, default=False
         Hold out `validation_fraction` of the labels, stop when their loss has not fallen for
         `n_iter_no_change` epochs, and go back to the best weights.
@@ -167,8 +169,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         ``y_min_``, or ``y_max_``, as the band gaps of metals are 0: a limit of the property, beyond
         which nothing is predicted.
     y_floor_margin_, y_ceiling_margin_ : ndarray of shape (n_targets,)
-        With ``loss="mae"``, what would be predicted closer to such a limit than this is predicted
-        to be at it; chosen by the leave-one-out errors of the Gaussian process, 0 without it.
+        With ``loss="mae"``, predictions closer to such a limit than this are set to it; chosen
+        by the leave-one-out errors of the Gaussian process, 0 without it.
 
     References
     ----------
@@ -385,7 +387,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         chunk_size : int, default=1024
             Structures that are held at a time; with `n_jobs` above 1, give several thousand.
         return_std : bool, default=False
-            Also yield how far the heads disagree, as `predict` returns it.
+            Also yield how far heads and Gaussian process disagree, as `predict` returns it.
 
         Returns
         -------
@@ -416,6 +418,11 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             raise InvalidInputError(
                 "return_std needs several heads, and this regressor was fitted with n_members=1; "
                 "fit it with n_members=8, say"
+            )
+        if return_std and self.kernel_ is not None and self.kernel_.share >= 1:
+            raise InvalidInputError(
+                "return_std compares the network with the Gaussian process, and this regressor "
+                "was fitted with kernel_share=1, without a network's part; fit it with less"
             )
 
     def _predictions(self, usable: UsableGraphs, return_std: bool) -> Any:  # noqa: ANN401, FBT001
@@ -464,8 +471,11 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         enough = np.isfinite(y).sum(axis=0).min() >= MIN_LABELS and recipe.max_epochs
         if enough and (share or recipe.target_scale == "auto"):
             compared = compare()
-            if recipe.target_scale == "auto":
-                log = takes_logarithm(y[compared.rows], weight[compared.rows], compared.groups)
+            if np.isfinite(y[compared.rows]).sum(axis=0).min() < MIN_LABELS:
+                compared = None  # a target of few labels, of which chance took others
+        if compared is not None and recipe.target_scale == "auto":
+            log = takes_logarithm(y[compared.rows], weight[compared.rows], compared.groups)
+            log &= np.nanmin(y, axis=0) > 0
         scale = TargetScale.fit(y, weight, log)
         standardized = scale.standardize(y).astype(np.float32)
         kernel = None

@@ -13,6 +13,10 @@ from dssl_sklearn.exceptions import InvalidInputError
 
 #: Largest size of a target; squares of it, and results in single precision, stay finite.
 _LARGEST = 1e38
+#: Targets further from the median than so many robust deviations are cut for mean and deviation.
+_FAR_OUT = 10.0
+#: Weights smaller than this share of the largest are taken for 0, which single precision would do.
+_SMALLEST_WEIGHT = 1e-12
 
 
 def check_length(y: Any, n_structures: int, name: str = "y") -> None:  # noqa: ANN401
@@ -94,6 +98,9 @@ def mean_and_scale(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weighted mean and standard deviation of the known entries of each target.
 
+    What is far out, such as a -999 that was meant to say "unknown", counts as ten robust deviations
+    from the median.
+
     Parameters
     ----------
     columns : ndarray of shape (n_structures, n_targets)
@@ -119,12 +126,21 @@ def mean_and_scale(
         raise InvalidInputError(
             f"sample_weight is zero for every known entry of column {column} of y."
         )
-    values = np.where(known, columns, 0.0)
+    values = np.where(known, _without_outliers(columns), 0.0)
     mean = (weights * values).sum(axis=0) / total
     scale = np.sqrt((weights * (values - mean) ** 2).sum(axis=0) / total)
     # Rounding alone gives equal values some spread.
     constant = scale <= 1e-12 * np.abs(mean)
     return mean, np.where(constant, 1.0, scale)
+
+
+def _without_outliers(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    median = np.nanmedian(columns, axis=0)
+    deviation = 1.4826 * np.nanmedian(np.abs(columns - median), axis=0)
+    # Where more than half are equal, what the others are is no exception.
+    reach = np.where(deviation > 0, _FAR_OUT * deviation, np.inf)
+    cut: NDArray[np.float64] = np.clip(columns, median - reach, median + reach)
+    return cut
 
 
 def class_targets(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:  # noqa: ANN401
@@ -190,7 +206,7 @@ def check_sample_weight(sample_weight: Any, n_structures: int) -> NDArray[np.flo
     Returns
     -------
     ndarray of shape (n_structures,), float64
-        Finite and not negative.
+        In units of the largest one; 0 below 1e-12 of it.
 
     Raises
     ------
@@ -208,4 +224,5 @@ def check_sample_weight(sample_weight: Any, n_structures: int) -> NDArray[np.flo
         raise InvalidInputError("sample_weight must be one finite number >= 0 per structure.")
     if not weight.any():
         raise InvalidInputError("sample_weight is zero everywhere; nothing would be learned.")
-    return weight
+    relative: NDArray[np.float64] = weight / weight.max()
+    return np.where(relative < _SMALLEST_WEIGHT, 0.0, relative)

@@ -1,5 +1,6 @@
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from dssl_sklearn import DSSLClassifier, DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.estimators import kernel_part
 from dssl_sklearn.estimators.kernel_part import ANSWER_COPIES, MIN_LABELS, FrozenEncoder
+from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.objectives import Teacher
 
 
@@ -34,7 +36,7 @@ def test_shares_the_prediction_with_the_network(tiny, train, held_out, pretraine
 
     network, process = predict(0), predict(1)
     np.testing.assert_allclose(predict(0.25), 0.75 * network + 0.25 * process, rtol=1e-9)
-    np.testing.assert_allclose(predict(None), 0.5 * (network + process), rtol=1e-9)
+    np.testing.assert_allclose(predict(None), 0.4 * network + 0.6 * process, rtol=1e-9)
     error = np.abs(process - held_out[1]).mean()
     assert error < 0.7 * np.abs(train[1].mean() - held_out[1]).mean()
 
@@ -53,7 +55,7 @@ def test_std_is_that_of_the_mixture(tiny, train, held_out):
     prediction, std = model.predict(held_out[0], return_std=True)
     network, of_heads = alone.predict(held_out[0], return_std=True)
     apart = network - process.predict(held_out[0])
-    np.testing.assert_allclose(std**2, 0.5 * of_heads**2 + 0.25 * apart**2, rtol=1e-6)
+    np.testing.assert_allclose(std**2, 0.4 * of_heads**2 + 0.24 * apart**2, rtol=1e-6)
     np.testing.assert_array_equal(prediction, model.predict(held_out[0]))
 
 
@@ -73,8 +75,55 @@ def test_a_refit_without_training_forgets_it(tiny, train):
 def test_its_share_shrinks_where_it_sees_a_part(tiny, train, monkeypatch):
     monkeypatch.setattr("dssl_sklearn.estimators.kernel_part.N_POINTS", 30)
     model = DSSLRegressor(**tiny).fit(*train)
-    assert model.kernel_.share == pytest.approx(0.5 * 30 / 40)
+    assert model.kernel_.share == pytest.approx(0.6 * 30 / 40)
     assert model.kernel_.process.inputs.shape[0] == 30
+
+
+def test_labels_beyond_those_compared_decide_too(tiny, train, monkeypatch):
+    """A zero forbids logarithms, and a target of which too few are compared has no process."""
+    monkeypatch.setattr("dssl_sklearn.estimators.kernel_part.N_POINTS", 30)
+    rows = np.random.default_rng(0).permutation(40)[:30]
+    monkeypatch.setattr(
+        "dssl_sklearn.estimators.kernel_part.np.random.default_rng",
+        lambda _: SimpleNamespace(permutation=lambda n: np.append(rows, np.arange(n))),
+    )
+    y = 10.0 ** (3 * train[1])
+    (other, *_) = np.setdiff1d(np.arange(40), rows)
+    y[other] = 0.0
+    model = DSSLRegressor(**tiny).fit(train[0], y)
+    assert model.kernel_ is not None
+    assert not model.y_is_log_[0]
+    sparse = np.full(40, np.nan)
+    known = [*np.setdiff1d(np.arange(40), rows), *rows[:12]]
+    sparse[known] = train[1][known]
+    several = np.column_stack([train[1], sparse])
+    assert np.isfinite(sparse).sum() >= MIN_LABELS
+    assert DSSLRegressor(**tiny).fit(train[0], several).kernel_ is None
+
+
+def test_no_std_without_a_network(tiny, train, held_out):
+    model = DSSLRegressor(**tiny, kernel_share=1).fit(*train)
+    with pytest.raises(InvalidInputError, match="fitted with kernel_share=1"):
+        model.predict(held_out[0], return_std=True)
+
+
+def test_one_wrong_label_does_little(tiny, elastic, held_out):
+    structures, y = elastic
+    errors = []
+    for value in (y[7], -999.0):
+        targets = np.array(y[:40])
+        targets[7] = value
+        model = DSSLRegressor(**tiny, kernel_share=1).fit(structures[:40], targets)
+        errors.append(np.abs(model.predict(held_out[0]) - held_out[1]).mean())
+    assert errors[1] < 1.5 * errors[0]
+
+
+def test_a_supercell_is_predicted_like_its_cell(tiny, train, held_out):
+    model = DSSLRegressor(**tiny, kernel_share=1).fit(*train)
+    doubled = [structure * (2, 1, 1) for structure in held_out[0][:4]]
+    np.testing.assert_allclose(
+        model.predict(doubled), model.predict(held_out[0][:4]), rtol=0, atol=1e-5
+    )
 
 
 def test_the_paper_predicts_with_the_network(tiny_paper, train):

@@ -7,6 +7,7 @@ from dssl_sklearn.estimators.targets import (
     check_length,
     check_sample_weight,
     class_targets,
+    mean_and_scale,
     regression_targets,
 )
 from dssl_sklearn.exceptions import InvalidInputError
@@ -176,9 +177,31 @@ def test_no_weights_are_equal_weights():
 def test_weights_of_any_kind(weight):
     found = check_sample_weight(weight, 3)
     assert found.dtype == np.float64
-    assert found.tolist() == [1.0, 0.0, 2.0]
+    assert found.tolist() == [0.5, 0.0, 1.0]
     found[0] = 9
     assert weight[0] == 1
+
+
+def test_weights_that_single_precision_does_not_have():
+    boltzmann = np.exp([0.0, -1.0, -200.0])
+    assert check_sample_weight(boltzmann, 3).tolist() == [1.0, boltzmann[1], 0.0]
+    assert check_sample_weight([1e300, 1e300, 5e299], 3).tolist() == [1.0, 1.0, 0.5]
+
+
+def test_mean_and_deviation_survive_what_is_far_out():
+    y = np.random.default_rng(0).normal(size=(100, 1))
+    wrong = y.copy()
+    wrong[7] = -999
+    (mean,), (scale,) = mean_and_scale(wrong, np.ones(100))
+    assert abs(mean - y.mean()) < 0.2
+    assert scale < 1.5 * y.std()
+
+
+def test_mean_and_deviation_where_most_are_equal():
+    gaps = np.zeros((100, 1))
+    gaps[60:, 0] = np.linspace(0.1, 9, 40)
+    (mean,), (scale,) = mean_and_scale(gaps, np.ones(100))
+    np.testing.assert_allclose([mean, scale], [gaps.mean(), gaps.std()])
 
 
 @pytest.mark.parametrize(
