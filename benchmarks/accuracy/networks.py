@@ -25,6 +25,8 @@ from dssl_sklearn.objectives import Contrastive, MaskedAtoms, Microproperty
 
 #: What the Gaussian process beside a network compares crystals by; results change with it.
 KERNEL = "bonds, composition, arrangement, embedding; labels far out hardly count"
+#: And before labels far out hardly counted, with a share of 0.5.
+FORMER_KERNEL = "bonds, composition, arrangement, embedding"
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,16 @@ def network_methods(
         "backbone_params": {"n_layers": paper.n_layers},
     }
     title = f"the paper's recipe ({paper.n_layers} layers, {paper.epochs} epochs)"
+    cgcnn = _settings(
+        {"kernel_share": 0}, backbone="CGCNNBackbone, width 64, 3 layers, 41 Gaussians"
+    )
     methods = {
         "cgcnn": Method(
             "CGCNN-like, from scratch",
             "networks",
             partial(_make_cgcnn, device=device),
-            _settings(
-                {"kernel_share": 0},
-                backbone="CGCNNBackbone, width 64, 3 layers, 41 Gaussians",
-            ),
+            cgcnn,
+            former=_former(cgcnn),
         ),
         **_ours("scratch", "ours, from scratch", {}, device),
         "paper": Method(
@@ -154,13 +157,18 @@ def _ours(
     def method(title: str, params: dict[str, Any], alone: Method | None = None) -> Method:
         make = partial(_make_regressor, params=params, device=device)
         settings = _settings(params, **(content or {}))
-        # The page says what is from before the process knew the arrangement.
-        former = config_of({k: v for k, v in settings.items() if k != "kernel"})
-        used = {"ours": True, **about, "alone": alone, "former": former}
+        used = {"ours": True, **about, "alone": alone, "former": _former(settings)}
         return Method(title, "networks", make, settings, **used)
 
     alone = method(f"{title}, network alone", {**params, "kernel_share": 0.0})
     return {name: method(title, params, alone), name + ALONE: alone}
+
+
+def _former(settings: dict[str, Any]) -> frozenset[str]:
+    """Configurations from before a change of the process; the page says where they are shown."""
+    before = {**settings, "recipe": {**settings["recipe"], "kernel_share": 0.5}}
+    before.pop("kernel", None)
+    return frozenset({config_of(before), config_of({**before, "kernel": FORMER_KERNEL})})
 
 
 def _settings(params: dict[str, Any], **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON

@@ -69,9 +69,7 @@ def main() -> None:
         page = fill(page, name, content)
     options.page.write_text(page, encoding="utf-8")
     readme = options.readme.read_text(encoding="utf-8")
-    options.readme.write_text(
-        fill(readme, "accuracy", _summary(records, titles, ours)), encoding="utf-8"
-    )
+    options.readme.write_text(fill(readme, "accuracy", filled["summary"]), encoding="utf-8")
     print(f"{len(records)} results -> {options.results}, {options.page}")
 
 
@@ -88,7 +86,7 @@ def is_current(record: Record, known: Mapping[str, Method]) -> bool:
     if record["method"] not in known:
         return True
     method = known[record["method"]]
-    return record["config"] in {method.config, method.former}
+    return record["config"] in {method.config, *method.former}
 
 
 def _train_nothing() -> None:
@@ -139,6 +137,7 @@ def contents(
         for task in tasks
     ]
     return {
+        "summary": _summary(records, titles, ours),
         "folds": error_table(folds, titles, tasks, 0),
         "folds-gain": gain_table(folds, whole, tasks, 0),
         "folds-gain-network": gain_table(folds, alone, *of_alone[0]),

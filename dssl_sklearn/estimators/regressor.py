@@ -78,7 +78,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     kernel_share : float, default=None
         Share of the prediction, from 0 to 1, that comes from a Gaussian process beside the network:
         it compares a crystal with the labeled ones by bonds, composition, arrangement and the
-        embedding of the pretrained network before fine-tuning. None for 0.5, or 0 for the paper's;
+        embedding of the pretrained network before fine-tuning. None for 0.6, or 0 for the paper's;
         0 predicts with the network alone. Fewer than 20 labels leave it out; beyond 3,000, which
         are compared with, its share shrinks with their number.
     target_scale : {"auto", "linear", "log"}, default=None
@@ -157,7 +157,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     y_is_log_ : ndarray of shape (n_targets,), bool
         Whether the natural logarithm of a target was learned.
     y_mean_, y_scale_ : ndarray of shape (n_targets,)
-        Weighted mean and standard deviation of the known training targets, or of their logarithms.
+        Weighted mean and standard deviation of the known training targets, or of their logarithms,
+        where those further from the median than ten robust deviations are cut.
         Smaller deviation, and a mean closer to the median, where leave-one-out errors of the
         Gaussian process say that the crystals hardly tell the labels apart: with ``loss="mae"``,
         predictions then stay closer to the median, down to a tenth of their difference to it.
