@@ -73,7 +73,7 @@ METHODS: dict[str, Callable[[int], Any]] = {
         FunctionTransformer(statistics), RandomForestRegressor(300, random_state=seed)
     ),
     "ours, from scratch": lambda seed: DSSLRegressor(random_state=seed),
-    'ours, "mp-distilled"': lambda seed: DSSLRegressor(
+    'ours, `"mp-distilled"`': lambda seed: DSSLRegressor(
         pretrained="mp-distilled", random_state=seed
     ),
 }
@@ -84,6 +84,7 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(1)
     print("| property | method | " + " | ".join(FAULTS) + " |")
+    print("|---" * (2 + len(FAULTS)) + "|")
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     for task in TASKS:
         for method in METHODS:

@@ -6,7 +6,7 @@ stand the same network from scratch and from the shipped weights ``"mp-distilled
 from what CHGNet says of 33,703 crystals, a random forest on composition, and the median. Five draws
 of the 100 labels show how much of a difference is luck.
 
-Run ``python examples/quickstart.py``; it takes some minutes on two cores and writes
+Run ``python examples/quickstart.py``; it takes one to two minutes on two cores and writes
 ``quickstart_parity.png`` and ``quickstart_training.png`` into ``--output`` (default: ``outputs``).
 """
 

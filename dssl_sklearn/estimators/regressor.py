@@ -364,7 +364,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         NotFittedError
             If the regressor is not fitted.
         InvalidInputError, InvalidStructureError
-            As `fit`; and InvalidInputError if `return_std` is asked of a single head.
+            As `fit`; and InvalidInputError if `return_std` is asked of a single head, or of a
+            regressor with ``kernel_share=1``.
         """
         check_is_fitted(self, "net_")
         self._check_std(return_std)
@@ -423,7 +424,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         if return_std and self.kernel_ is not None and self.kernel_.share >= 1:
             raise InvalidInputError(
                 "return_std compares the network with the Gaussian process, and this regressor "
-                "was fitted with kernel_share=1, without a network's part; fit it with less"
+                "was fitted with kernel_share=1, without a network's part; fit it with a smaller "
+                "kernel_share"
             )
 
     def _predictions(self, usable: UsableGraphs, return_std: bool) -> Any:  # noqa: ANN401, FBT001

@@ -13,9 +13,11 @@ from dssl_sklearn.exceptions import InvalidInputError
 
 #: Largest size of a target; squares of it, and results in single precision, stay finite.
 _LARGEST = 1e38
-#: Targets further from the median than so many robust deviations are cut for mean and deviation.
-_FAR_OUT = 10.0
-#: Weights smaller than this share of the largest are taken for 0, which single precision would do.
+#: Targets further from the median than so many robust deviations, which at most that share of them
+#: may be, are cut for mean and deviation.
+_FAR_OUT, _MOST_CUT = 10.0, 0.1
+#: Weights below this share of the largest count as 0: they change nothing, and still smaller ones
+#: are 0 in single precision.
 _SMALLEST_WEIGHT = 1e-12
 
 
@@ -136,9 +138,11 @@ def mean_and_scale(
 
 def _without_outliers(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     median = np.nanmedian(columns, axis=0)
-    deviation = 1.4826 * np.nanmedian(np.abs(columns - median), axis=0)
-    # Where more than half are equal, what the others are is no exception.
-    reach = np.where(deviation > 0, _FAR_OUT * deviation, np.inf)
+    far = np.abs(columns - median)
+    # At most one in ten is cut: where most are equal, or nearly, the others are no exception.
+    usual = np.nanquantile(far, 1 - _MOST_CUT, axis=0)
+    reach = np.maximum(_FAR_OUT * 1.4826 * np.nanmedian(far, axis=0), usual)
+    reach = np.where(reach > 0, reach, np.inf)
     cut: NDArray[np.float64] = np.clip(columns, median - reach, median + reach)
     return cut
 

@@ -42,7 +42,7 @@ class GaussianProcess:
     :math:`l`, variances :math:`s` and the noise maximize the marginal likelihood [1]_ of at most
     512 of the labels, in which outlying targets are cut. Labels whose leave-one-out error ([1]_,
     equation 5.12) stands out then get noise in proportion to it, as in a Huber loss; those far out,
-    such as -999 for a missing value, so much that they hardly count.
+    such as -999 for a missing value, so much that they do little harm.
 
     Attributes
     ----------

@@ -13,9 +13,9 @@ from torch import Tensor
 #: Targets count up to so many robust standard deviations from the median in the likelihood.
 _LARGEST_TARGET = 3.0
 #: Labels with a leave-one-out error beyond so many robust standard deviations lose weight, and
-#: beyond so many they are nearly ignored.
-_OUTLYING, _WRONG = 1.5, 6.0
-#: So many times, and on until the noise of those has settled.
+#: beyond so many, which at most that share of them may be, they are nearly ignored.
+_OUTLYING, _WRONG, _MOST_WRONG = 1.5, 6.0, 0.1
+#: The noise is set at least so many times, then until it has settled, and at most so many times.
 _N_REWEIGHTED, _MOST_REWEIGHTED = 3, 12
 _SMALLEST_NOISE = 1e-4
 _MOST_STEPS = 40
@@ -87,11 +87,7 @@ def tune(squares: Sequence[Tensor], targets: Tensor) -> Tensor:
 def _cut(targets: Tensor) -> Tensor:
     """Standardize targets, outlying ones cut."""
     median = targets.median()
-    differences = targets - median
-    if 2 * int((differences == 0).sum()) > len(targets):
-        # More than half are equal, as band gaps of metals are: the others tell what stands out.
-        differences = differences[differences != 0]
-    limit = _LARGEST_TARGET * _robust_deviation(differences) if len(differences) else 0.0
+    limit = _LARGEST_TARGET * _robust_deviation((targets - median)[_telling(targets)])
     cut = torch.clamp(targets, median - limit, median + limit)
     return (cut - cut.mean()) / cut.std(correction=0).clamp_min(1e-9)
 
@@ -107,20 +103,31 @@ def solve_robustly(kernel: Tensor, targets: Tensor, noise: Tensor) -> tuple[Tens
     Outlying labels get more noise; the errors are those before the last time.
     """
     trust, extra = torch.ones_like(targets), torch.zeros_like(targets)
+    telling = _telling(targets)
     for step in range(1, _MOST_REWEIGHTED + 1):
         noisy = kernel + torch.diag(noise / trust + extra)
         _, _, errors, variances = solve(noisy, targets[:, None])
         left_out, before = errors[:, 0], extra
-        far = left_out.abs() / _robust_deviation(left_out)
-        trust = (_OUTLYING / far.clamp_min(1e-12)).clamp(1e-6, 1.0)
-        # Noise alone leaves a label its weight where the process is far less sure than that.
-        extra = (variances - before) * (far / _WRONG - 1).clamp(0, 1e6)
+        size = left_out.abs().clamp_min(1e-12)
+        trust = (_OUTLYING * _robust_deviation(left_out) / size).clamp(1e-6, 1.0)
+        # That noise leaves a label its weight where the process is far less sure than the noise. At
+        # most one label in ten is so wrong: more of them are what the crystals have to tell.
+        limit = _WRONG * _robust_deviation(left_out[telling])
+        limit = torch.maximum(limit, torch.quantile(size, 1 - _MOST_WRONG))
+        extra = (variances - before).clamp_min(0) * (size / limit - 1).clamp(0, 1e6)
         # The errors of others grow less as a label that is far out loses its weight.
         settled = (extra - before).abs() <= 0.1 * variances
         if step >= _N_REWEIGHTED and bool(settled.all()):
             break
     weights, offset, _, _ = solve(kernel + torch.diag(noise / trust + extra), targets[:, None])
     return weights[:, 0], offset[0], left_out
+
+
+def _telling(targets: Tensor) -> Tensor:
+    """Which targets tell what stands out: where more than half are equal, as 0, the others."""
+    differ = targets != targets.median()
+    n_different = int(differ.sum())
+    return differ if 0 < 2 * n_different < len(targets) else torch.ones_like(differ)
 
 
 def solve(noisy: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,6 +1,5 @@
 import copy
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -82,19 +81,25 @@ def test_its_share_shrinks_where_it_sees_a_part(tiny, train, monkeypatch):
 def test_labels_beyond_those_compared_decide_too(tiny, train, monkeypatch):
     """A zero forbids logarithms, and a target of which too few are compared has no process."""
     monkeypatch.setattr("dssl_sklearn.estimators.kernel_part.N_POINTS", 30)
-    rows = np.random.default_rng(0).permutation(40)[:30]
-    monkeypatch.setattr(
-        "dssl_sklearn.estimators.kernel_part.np.random.default_rng",
-        lambda _: SimpleNamespace(permutation=lambda n: np.append(rows, np.arange(n))),
-    )
+    chosen = []
+    of = kernel_part.ComparedCrystals.of
+
+    def remember(*args):
+        chosen.append(of(*args))
+        return chosen[-1]
+
+    monkeypatch.setattr(kernel_part.ComparedCrystals, "of", remember)
     y = 10.0 ** (3 * train[1])
-    (other, *_) = np.setdiff1d(np.arange(40), rows)
-    y[other] = 0.0
+    assert DSSLRegressor(**tiny).fit(train[0], y).y_is_log_[0]
+    rows = chosen[0].rows
+    others = np.setdiff1d(np.arange(40), rows)
+    assert len(others) == 10
+    y[others[0]] = 0.0
     model = DSSLRegressor(**tiny).fit(train[0], y)
     assert model.kernel_ is not None
     assert not model.y_is_log_[0]
     sparse = np.full(40, np.nan)
-    known = [*np.setdiff1d(np.arange(40), rows), *rows[:12]]
+    known = [*others, *rows[:12]]
     sparse[known] = train[1][known]
     several = np.column_stack([train[1], sparse])
     assert np.isfinite(sparse).sum() >= MIN_LABELS

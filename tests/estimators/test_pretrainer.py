@@ -409,8 +409,10 @@ class TestRecipes:
         "argument", [{"microproperty": "valence"}, {"contrastive_loss": "ntxent"}]
     )
     def test_argument_of_a_task_that_is_not_there(self, tiny, corpus, argument):
-        with pytest.warns(UserWarning, match=f"{next(iter(argument))} has no effect: .*'paper'"):
+        match = f"{next(iter(argument))} has no effect: .*'paper'"
+        with pytest.warns(UserWarning, match=match) as found:
             DSSLPretrainer(**tiny, **argument).fit(corpus)
+        assert found[0].filename == __file__
 
     def test_default_uses_the_gated_network(self, tiny, corpus):
         assert isinstance(DSSLPretrainer(**tiny).fit(corpus).encoder_.backbone, GatedBackbone)

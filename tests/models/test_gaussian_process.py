@@ -89,6 +89,23 @@ def test_where_most_labels_are_equal_the_others_are_no_outliers(sample):
     assert not torch.allclose(fitted(sample, y=y).log_params, zero_or_more.log_params)
 
 
+@pytest.mark.parametrize("share", [0.9, 0.95])
+def test_a_few_labels_that_differ_are_learned(share):
+    """Where most are 0, the errors of the others are far out, and yet no mistakes."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(300, 3))
+    y = np.where(values[:, 0] > np.quantile(values[:, 0], share), 1.5 + values[:, 0], 0.0)
+    groups = [torch.tensor(values)]
+    mean, deviation = y[:100].mean(), y[:100].std()
+    process = GaussianProcess.fit(
+        [groups[0][:100]], ((y[:100] - mean) / deviation)[:, None], np.ones(100)
+    )
+    found = process.predict([groups[0][100:]])[:, 0] * deviation + mean
+    differ = y[100:] != 0
+    assert found[differ].mean() > 0.4 * y[100:][differ].mean()
+    assert abs(found[~differ].mean()) < 0.2
+
+
 def test_rounding_errors_are_no_features(sample):
     """As the deviation over the sites of what all sites have alike, in single precision."""
     rng = np.random.default_rng(0)
