@@ -315,6 +315,31 @@ class TestTables:
             "none": "-",
         }
 
+    def test_summary_has_the_best_other_method_of_each_row(self):
+        from accuracy.summary import Series
+        from accuracy.tables import summary_table
+
+        def five(mae):
+            return Series(mae=dict.fromkeys(range(5), mae))
+
+        few = {
+            ("n", "ours", 100): five(2.0),
+            ("n", "near", 100): five(3.0),
+            ("n", "far", 100): five(4.0),
+            ("n", "part", 100): Series(mae={0: 1.0}),
+        }
+        whole = {("n", "ours", 0): five(2.0), ("n", "far", 0): five(1.0)}
+        titles = {"near": "near", "far": "far", "part": "part", "ours": "this"}
+        table = summary_table(
+            {"100": (few, 100), "all": (whole, 0)}, titles, ["ours"], ["n", "poly_total"]
+        )
+        head, _, *rows = table.split("\n")
+        assert head == "| property | labels | best other method | this |"
+        assert rows == [
+            "| refractive index n, 1 | 100 | 3.00 ± 0.00 (near) | **2.00 ± 0.00** |",
+            "| refractive index n, 1 | all | **1.00 ± 0.00** (far) | 2.00 ± 0.00 |",
+        ]
+
     def test_a_loss_is_said(self):
         from accuracy.summary import Series
         from accuracy.tables import loss_lines
