@@ -42,7 +42,7 @@ search.fit(structures[:60], y[:60])
 # -------------
 # Each iteration halves the candidates and doubles the epochs.
 results = pd.DataFrame(search.cv_results_)
-settings = [name for name in results if name.startswith("param_")]
+settings = [name for name in search.cv_results_ if name.startswith("param_")]
 columns = ["iter", "n_resources", *settings, "mean_test_score"]
 print(results[columns].round(4).to_string(index=False))
 print("best:", search.best_params_)
