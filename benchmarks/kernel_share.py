@@ -16,15 +16,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pymatgen.core import Structure
 
 from dssl_sklearn import DSSLRegressor
 from dssl_sklearn.datasets import load_dielectric, load_elasticity, load_formation_energy
 from dssl_sklearn.model_selection import FormulaKFold
 
+Labeled: TypeAlias = tuple[list[Structure], NDArray[np.float64]]
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 LOADERS = {
     "log10 K": (load_elasticity, "log10_K_VRH"),
@@ -69,19 +71,27 @@ def errors(
     """Errors for all shares, from one fit."""
     load, target = LOADERS[task]
     structures, y = load(target=target, return_X_y=True)
-    y = np.asarray(y, float)
-    labeled, tested = validation_split(structures)
-    rng = np.random.default_rng(draw)
-    rows = rng.permutation(labeled)[:n_labels]
+    labeled, tested = drawn(structures, y, n_labels, draw)
     model = DSSLRegressor(pretrained=pretrained, max_epochs=epochs, random_state=draw)
-    model.fit([structures[row] for row in rows], y[rows])
-    part, X = model.kernel_, [structures[row] for row in tested]
+    model.fit(*labeled)
+    part = model.kernel_
     result = []
     for share in SHARES:
         mixed = copy.copy(model)
         mixed.kernel_ = None if part is None else replace(part, share=share)
-        result.append(float(np.abs(mixed.predict(X) - y[tested]).mean()))
+        result.append(float(np.abs(mixed.predict(tested[0]) - tested[1]).mean()))
     return result
+
+
+def drawn(
+    structures: Sequence[Structure], y: ArrayLike, n_labels: int, draw: int
+) -> tuple[Labeled, Labeled]:
+    """Crystals and labels to learn from, and those to predict, of `validation_split`."""
+    labeled, tested = validation_split(structures)
+    chosen = np.random.default_rng(draw).permutation(labeled)[:n_labels]
+    values = np.asarray(y, float)
+    train, test = (([structures[row] for row in rows], values[rows]) for rows in (chosen, tested))
+    return train, test
 
 
 def validation_split(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kernel_share import validation_split
+from kernel_share import drawn
 
 import dssl_sklearn
 from dssl_sklearn import DSSLRegressor
@@ -73,20 +73,18 @@ def errors(
     load, target, threshold = PROPERTIES[name]
     structures, y = load(target=target, return_X_y=True)
     y = np.maximum(np.asarray(y, float) - threshold, 0)
-    labeled, tested = validation_split(structures)
-    rows = np.random.default_rng(draw).permutation(labeled)[:n_labels]
+    labeled, (X, expected) = drawn(structures, y, n_labels, draw)
     weights = None if pretrained == "none" else pretrained
     whole = DSSLRegressor(pretrained=weights, random_state=draw)
-    whole.fit([structures[row] for row in rows], y[rows])
+    whole.fit(*labeled)
     limit = copy.copy(whole)
     limit.y_floor_margin_ = np.zeros(1)
     neither = copy.copy(limit)
     neither.y_has_floor_ = np.zeros(1, bool)
-    X = [structures[row] for row in tested]
     a, b, c = (
-        float(np.abs(model.predict(X) - y[tested]).mean()) for model in (neither, limit, whole)
+        float(np.abs(model.predict(X) - expected).mean()) for model in (neither, limit, whole)
     )
-    return (a, b, c), float((y[rows] == 0).mean())
+    return (a, b, c), float((labeled[1] == 0).mean())
 
 
 def line(row: dict[str, Any]) -> str:

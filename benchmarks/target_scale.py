@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from kernel_share import LOADERS, validation_split
+from kernel_share import LOADERS, drawn
 
 import dssl_sklearn
 from dssl_sklearn import DSSLRegressor
@@ -55,17 +55,15 @@ def errors(
     """Error with each scale, and whether logarithms were learned."""
     load, target = LOADERS[task]
     structures, y = load(target=target, return_X_y=True)
-    y = np.asarray(y, float)
-    labeled, tested = validation_split(structures)
-    rows = np.random.default_rng(draw).permutation(labeled)[:n_labels]
+    labeled, (X, expected) = drawn(structures, y, n_labels, draw)
     found: dict[str, dict[str, Any]] = {}
     for scale in ("linear", "log", "auto"):
-        if scale == "log" and y.min() <= 0:
+        if scale == "log" and np.min(y) <= 0:
             continue
         model = DSSLRegressor(
             pretrained=pretrained, target_scale=scale, max_epochs=epochs, random_state=draw
-        ).fit([structures[row] for row in rows], y[rows])
-        wrong = np.abs(model.predict([structures[row] for row in tested]) - y[tested])
+        ).fit(*labeled)
+        wrong = np.abs(model.predict(X) - expected)
         found[scale] = {"mae": float(wrong.mean()), "is_log": bool(model.y_is_log_[0])}
     return found
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from kernel_share import LOADERS, validation_split
+from kernel_share import LOADERS, drawn
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.pipeline import make_pipeline
@@ -112,13 +112,9 @@ def error(task: str, method: str, fault: str, n_labels: int, draw: int) -> float
     """Mean absolute error on right labels after a fit to some wrong ones."""
     load, target = LOADERS[task]
     structures, y = load(target=target, return_X_y=True)
-    y = np.asarray(y, float)
-    labeled, tested = validation_split(structures)
-    rows = np.random.default_rng(draw).permutation(labeled)[:n_labels]
-    given = FAULTS[fault](y[rows], np.random.default_rng(draw))
-    model = METHODS[method](draw).fit([structures[row] for row in rows], given)
-    predicted = model.predict([structures[row] for row in tested])
-    return float(np.abs(predicted - y[tested]).mean())
+    (known, labels), (X, expected) = drawn(structures, y, n_labels, draw)
+    model = METHODS[method](draw).fit(known, FAULTS[fault](labels, np.random.default_rng(draw)))
+    return float(np.abs(model.predict(X) - expected).mean())
 
 
 def _options() -> argparse.Namespace:

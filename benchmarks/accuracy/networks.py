@@ -23,10 +23,10 @@ from dssl_sklearn.estimators.pretrained import shipped_weights
 from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, RecipeName
 from dssl_sklearn.objectives import Contrastive, MaskedAtoms, Microproperty
 
-#: What the Gaussian process beside a network compares crystals by; results change with it.
-KERNEL = "bonds, composition, arrangement, embedding; labels far out hardly count"
-#: And before labels far out hardly counted, with a share of 0.5.
+#: What the Gaussian process compared crystals by when its share was 0.5.
 FORMER_KERNEL = "bonds, composition, arrangement, embedding"
+#: What the process beside a network does today; results change with it.
+KERNEL = f"{FORMER_KERNEL}; labels far out hardly count"
 
 
 @dataclass(frozen=True)
