@@ -124,8 +124,9 @@ class DSSLPretrainer(
         `random_state`. Different crystals or settings use different files. What callbacks of your
         own remember is not kept.
     warm_start : bool, default=False
-        Whether `fit` goes on from the last call instead of starting anew. Network and objectives
-        stay as they are; all other arguments count as they are now, and the schedule begins anew.
+        Whether `fit` goes on from the last call instead of starting anew. Network, cutoff,
+        neighbors, objectives and seed stay as they are; all other arguments count as they are now,
+        and the schedule begins anew.
     on_error : {"raise", "skip"}, default="raise"
         What to do about structures that cannot be used: an error that names all of them, or leave
         them out with a `SkippedStructuresWarning`. `transform` gives NaN in their rows and
@@ -345,7 +346,7 @@ class DSSLPretrainer(
             if recipe.max_epochs:
                 record = self._record(graphs, skipped, record)
                 with last_good(self, net, self.architecture_, self.objectives_, record):
-                    net.partial_fit(dataset)
+                    self._train(net, dataset, recipe)
         return self._set_fitted(net, self.architecture_, self.objectives_, record)
 
     def _record(

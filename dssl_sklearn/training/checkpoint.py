@@ -44,7 +44,7 @@ def fingerprint(net: NeuralNet, dataset: CrystalDataset, settings: Mapping[str, 
     Parameters
     ----------
     net : NeuralNet
-        Initialized, before its first epoch.
+        Initialized, before its first epoch, or before it goes on from an earlier training.
     dataset : CrystalDataset
         What it will be trained on.
     settings : mapping of str to object
@@ -79,6 +79,12 @@ def fingerprint(net: NeuralNet, dataset: CrystalDataset, settings: Mapping[str, 
         state = module.state_dict()
         for name in sorted(state):
             _update(digest, name, state[name].detach().cpu().numpy())
+    # Nothing in a first training: moments and epochs of an earlier one.
+    for place, moments in net.optimizer_.state_dict()["state"].items():
+        for name in sorted(moments):
+            _update(digest, f"{place}.{name}", np.asarray(moments[name].detach().cpu()))
+    if net.history:
+        digest.update(str(len(net.history)).encode())
     return digest.hexdigest()
 
 
@@ -94,7 +100,7 @@ def train_resumably(net: CrystalNet, dataset: CrystalDataset, checkpoint: Checkp
     Parameters
     ----------
     net : NeuralNet
-        Initialized; `max_epochs` is the number of epochs in all.
+        Initialized; `max_epochs` is the number of epochs behind those in its history.
     dataset : CrystalDataset
         What it is trained on.
     checkpoint : Checkpoint
@@ -107,13 +113,13 @@ def train_resumably(net: CrystalNet, dataset: CrystalDataset, checkpoint: Checkp
     """
     if net.writes_files:
         checkpoint.prepare()
-    max_epochs = net.max_epochs
+    max_epochs, n_before = net.max_epochs, len(net.history)
     if checkpoint.restore(net):
         return
     # Last of all callbacks: what the others record belongs into the checkpoint.
     net.callbacks_.append(("checkpoint", checkpoint))
     try:
-        net.set_params(max_epochs=max(0, max_epochs - len(net.history)))
+        net.set_params(max_epochs=max(0, n_before + max_epochs - len(net.history)))
         net.partial_fit(dataset)
     finally:
         net.set_params(max_epochs=max_epochs)
@@ -192,7 +198,8 @@ class Checkpoint(Callback):
         Parameters
         ----------
         net : NeuralNet
-            Net of the same training, before its first epoch.
+            Net of the same training, before its first epoch; those in its history are of an
+            earlier one.
 
         Returns
         -------
@@ -226,7 +233,8 @@ class Checkpoint(Callback):
             {name: math.nan if value is None else value for name, value in epoch.items()}
             for epoch in config["history"]
         )
-        n_steps = sum(epoch["train_batch_count"] for epoch in history)
+        epochs = history[len(net.history) :]
+        n_steps = sum(epoch["train_batch_count"] for epoch in epochs)
         load_state(net.module_, tensors, "module.", str(self.path))
         load_state(net.criterion_, tensors, "criterion.", str(self.path), buffers_finite=False)
         _restore_optimizer(net, tensors, config["optimizer"])
@@ -235,7 +243,7 @@ class Checkpoint(Callback):
             if isinstance(callback, CosineSchedule):
                 callback.first_step = n_steps
             if isinstance(callback, PlateauSchedule):
-                callback.losses_before = net.history[:, "train_loss"]
+                callback.losses_before = [epoch["train_loss"] for epoch in epochs]
         finished = bool(config["finished"])
         if (stop := _early_stopping(net)) and not finished:
             stop.resume(config["early_stopping"], tensors)

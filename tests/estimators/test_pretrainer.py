@@ -561,6 +561,24 @@ class TestCheckpoints:
         again = clone(interrupted).set_params(callbacks=[Interruption(1)]).fit(corpus)
         assert same_weights(again, whole)
 
+    @pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+    def test_an_interrupted_warm_start_goes_on(self, tiny, corpus, tmp_path, schedule):
+        params = {**tiny, "max_epochs": 6, "schedule": schedule, "warm_start": True}
+        whole = DSSLPretrainer(**params).fit(corpus).fit(corpus)
+        params["checkpoint_dir"] = tmp_path
+        interrupted = DSSLPretrainer(**params).fit(corpus)
+        interrupted.set_params(callbacks=[Interruption(9)])
+        with pytest.raises(OSError, match="power cut"):
+            interrupted.fit(corpus)
+        rerun = DSSLPretrainer(**params).fit(corpus).fit(corpus)
+        assert len(rerun.history_) == 12
+        assert rerun.history_[:, "train_loss"] == whole.history_[:, "train_loss"]
+        assert same_weights(rerun, whole)
+        assert len(list(tmp_path.iterdir())) == 2
+        # Complete by now.
+        again = DSSLPretrainer(**params, callbacks=[Interruption(9)]).fit(corpus).fit(corpus)
+        assert same_weights(again, whole)
+
     def test_other_crystals_or_settings_have_their_own(self, tiny, corpus, tmp_path):
         first = DSSLPretrainer(**tiny, checkpoint_dir=tmp_path).fit(corpus)
         clone(first).fit(corpus[:-1])
