@@ -73,8 +73,9 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
     kernel_share : float, default=None
         Share of the probabilities, from 0 to 1, that comes from a Gaussian process beside the
         network, as in `DSSLRegressor`: it learns 1 for the class of a crystal and 0 for the others.
-        None for 0.7, or 0 for the paper's; 0 predicts with the network alone. Fewer than 20 labels
-        leave it out; beyond 3,000 its share shrinks with their number.
+        None for 0.7, or 0 for the paper's; 0 predicts with the network alone, and 1 with the
+        process alone, for which ``max_epochs=0`` saves the training. Fewer than 20 labels leave it
+        out; beyond 3,000 its share shrinks with their number.
     head_params : dict, default=None
         Arguments of every head: ``hidden`` (256), ``n_hidden_layers`` (1), ``dropout`` (0).
     cutoff : float, default=None
@@ -288,7 +289,8 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         if self.kernel_share is None and share:
             share = _KERNEL_SHARE
         kernel = None
-        if share and len(y) >= MIN_LABELS and recipe.max_epochs:
+        # Without an epoch nothing was learned that the process could stand beside.
+        if share and len(y) >= MIN_LABELS and (recipe.max_epochs or share == 1):
             standardized = (scores - prior) / _deviation(prior)
             kernel, _ = KernelPart.fit(share, compare(), standardized, weight, jointly=True)
         return y, {"kernel_": kernel, "class_prior_": prior}

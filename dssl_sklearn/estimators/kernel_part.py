@@ -118,6 +118,11 @@ class ComparedCrystals:
         rows = np.random.default_rng(seed).permutation(len(graphs))[:N_POINTS]
         return cls(rows, _features(encoder, graphs.take(rows), batch_size), encoder)
 
+    def suffice_for(self, targets: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Whether enough of them have a label, for each column of the targets of all crystals."""
+        enough: NDArray[np.bool_] = np.isfinite(targets[self.rows]).sum(axis=0) >= MIN_LABELS
+        return enough
+
 
 @dataclass(frozen=True, eq=False)
 class KernelPart:
@@ -127,15 +132,24 @@ class KernelPart:
     ----------
     share : float
         Its share of the prediction, from 0 to 1.
+    columns : ndarray of shape (n_outputs,), bool
+        Which targets it predicts; those with fewer than 20 labels among the crystals compared with
+        are left to the network.
     process : GaussianProcess
-        Fitted.
+        Fitted to these.
     encoder : FrozenEncoder or None
         None where nothing was pretrained.
     """
 
     share: float
+    columns: NDArray[np.bool_]
     process: GaussianProcess
     encoder: FrozenEncoder | None
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Share of the prediction of each target, shape (n_outputs,)."""
+        return np.where(self.columns, self.share, 0.0)
 
     @classmethod
     def fit(
@@ -153,9 +167,9 @@ class KernelPart:
         ----------
         share : float
             Share of the prediction wanted. Where not all labels can be compared with, it shrinks
-            with their number, as the network goes on to learn from all.
+            with their number, as the network goes on to learn from all; not so a share of 1.
         compared : ComparedCrystals
-            Those that predict.
+            Those that predict; at least one target has enough labels among them.
         targets : ndarray of shape (n_crystals, n_outputs)
             Standardized targets of all labeled crystals, NaN where unknown.
         weight : ndarray of shape (n_crystals,)
@@ -169,25 +183,31 @@ class KernelPart:
             Fitted.
         left_out : ndarray of shape (n_points, n_outputs)
             What it predicts for each crystal of `compared` from the others, standardized; NaN
-            where the target is unknown.
+            where the target is unknown, or left to the network.
         """
-        rows = compared.rows
-        process, left_out = GaussianProcess.fit_and_leave_out(
-            compared.groups, targets[rows], weight[rows], jointly=jointly
+        rows, columns = compared.rows, compared.suffice_for(targets)
+        left_out = np.full((len(rows), len(columns)), np.nan)
+        process, left_out[:, columns] = GaussianProcess.fit_and_leave_out(
+            compared.groups, targets[np.ix_(rows, columns)], weight[rows], jointly=jointly
         )
-        return cls(share * len(rows) / len(targets), process, compared.encoder), left_out
+        if share < 1:
+            share *= len(rows) / len(targets)
+        return cls(share, columns, process, compared.encoder), left_out
 
     def predict(self, graphs: GraphDataset, batch_size: int) -> NDArray[np.float64]:
-        """Predict standardized targets, shape (n_crystals, n_outputs)."""
+        """Predict standardized targets, shape (n_crystals, n_outputs); 0 where it has no share."""
         groups = _features(self.encoder, graphs, batch_size)
         if len(groups) > len(self.process.sizes):  # from before there was the arrangement
             del groups[_ARRANGEMENT]
-        return self.process.predict(groups)
+        outputs = np.zeros((len(graphs), len(self.columns)))
+        outputs[:, self.columns] = self.process.predict(groups)
+        return outputs
 
     def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and a description of them, for a file of weights."""
         tensors = prefixed(_PROCESS, self.process.to_tensors())
         description: dict[str, Any] = {"share": self.share, "architecture": None}
+        description["columns"] = self.columns.tolist()
         if self.encoder is not None:
             tensors |= prefixed(_ENCODER, self.encoder.network.state_dict())
             description["architecture"] = self.encoder.architecture.to_config()
@@ -214,9 +234,15 @@ class KernelPart:
         share = description["share"]
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise WeightsError(f"its kernel has a share of {str(share)[:80]}")
-        process = GaussianProcess.from_tensors(under_prefix(tensors, _PROCESS), n_outputs)
+        # Not in files from before single targets could be left out.
+        columns = np.array(description.get("columns", [True] * n_outputs))
+        if columns.dtype != bool or columns.shape != (n_outputs,):
+            raise WeightsError(f"its kernel has no truth value for each of {n_outputs} outputs")
+        process = GaussianProcess.from_tensors(
+            under_prefix(tensors, _PROCESS), int(columns.sum())
+        )
         if description["architecture"] is None:
-            return cls(float(share), process, None)
+            return cls(float(share), columns, process, None)
         architecture = Architecture(**description["architecture"])
         check_shapes(architecture.build, tensors, _ENCODER)
         with seeded(0, "cpu"):
@@ -228,7 +254,8 @@ class KernelPart:
             check_shapes(partial(nn.Linear, width, n_answers), tensors, _ANSWERS)
             answers = linear_layer(torch.zeros(n_answers, width), torch.zeros(n_answers))
             load_state(answers, tensors, _ANSWERS, source)
-        return cls(float(share), process, FrozenEncoder(architecture, network.eval(), answers))
+        encoder = FrozenEncoder(architecture, network.eval(), answers)
+        return cls(float(share), columns, process, encoder)
 
 
 def _features(encoder: FrozenEncoder | None, graphs: GraphDataset, batch_size: int) -> list[Tensor]:

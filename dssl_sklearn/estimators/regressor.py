@@ -79,13 +79,14 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         Share of the prediction, from 0 to 1, that comes from a Gaussian process beside the network:
         it compares a crystal with the labeled ones by bonds, composition, arrangement and the
         embedding of the pretrained network before fine-tuning. None for 0.6, or 0 for the paper's;
-        0 predicts with the network alone. Fewer than 20 labels leave it out; beyond 3,000, which
-        are compared with, its share shrinks with their number.
+        0 predicts with the network alone, and 1 with the process alone, for which ``max_epochs=0``
+        saves the training. Targets of fewer than 20 labels do without it; beyond 3,000, which are
+        compared with, its share shrinks with their number.
     target_scale : {"auto", "linear", "log"}, default=None
         Whether the targets are learned as they are, or their logarithms, which suits those that
         span orders of magnitude. None for "auto", or "linear" for the paper's: "auto" decides for
         each target by the leave-one-out errors of the Gaussian process on at most 512 labels;
-        fewer than 20 labels, or entries at or below 0, mean "linear".
+        fewer than 20 of them, or entries at or below 0, mean "linear".
     head_params : dict, default=None
         Arguments of every head: ``hidden`` (256), ``n_hidden_layers`` (1), ``dropout`` (0).
     cutoff : float, default=None
@@ -432,9 +433,9 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         """Predictions in the unit of the targets, as `predict` returns them."""
         members = self._outputs(usable)
         network = members.mean(axis=1)
-        share, kernel = 0.0, network
+        share, kernel = np.zeros(1), network
         if self.kernel_ is not None and usable.graphs is not None:
-            share = self.kernel_.share
+            share = self.kernel_.shares
             kernel = usable.spread(self.kernel_.predict(usable.graphs, self.net_.batch_size))
         scale = self._target_scale()
         predictions = scale.restore((1 - share) * network + share * kernel)
@@ -471,13 +472,16 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         log = np.full(y.shape[1], recipe.target_scale == "log")
         share = recipe.kernel_share
         compared = None
-        enough = np.isfinite(y).sum(axis=0).min() >= MIN_LABELS and recipe.max_epochs
-        if enough and (share or recipe.target_scale == "auto"):
+        # Without an epoch nothing was learned that the process could stand beside.
+        wanted = share == 1 or ((share or recipe.target_scale == "auto") and recipe.max_epochs)
+        if wanted and np.isfinite(y).sum(axis=0).max() >= MIN_LABELS:
             compared = compare()
-            if np.isfinite(y[compared.rows]).sum(axis=0).min() < MIN_LABELS:
-                compared = None  # a target of few labels, of which chance took others
+            enough = compared.suffice_for(y)
+            if not enough.any():
+                compared = None  # chance took crystals without these labels
         if compared is not None and recipe.target_scale == "auto":
-            log = takes_logarithm(y[compared.rows], weight[compared.rows], compared.groups)
+            rows = compared.rows
+            log[enough] = takes_logarithm(y[np.ix_(rows, enough)], weight[rows], compared.groups)
             log &= np.nanmin(y, axis=0) > 0
         scale = TargetScale.fit(y, weight, log)
         standardized = scale.standardize(y).astype(np.float32)

@@ -122,7 +122,8 @@ class TargetScale:
         Parameters
         ----------
         left_out : ndarray of shape (n_points, n_targets)
-            Prediction for each label from the others, standardized; NaN where it is unknown.
+            Prediction for each label from the others, standardized; NaN where it is unknown, and
+            for a whole target to leave that as it is.
         columns : ndarray of shape (n_points, n_targets)
             The labels in their unit.
         weight : ndarray of shape (n_points,)
@@ -135,7 +136,7 @@ class TargetScale:
         """
         learned = self.standardize(columns)
         factor, center = np.ones(len(self.mean)), np.zeros(len(self.mean))
-        for k in range(len(factor)):
+        for k in np.flatnonzero(np.isfinite(left_out).any(axis=0)):
             known = np.isfinite(columns[:, k])
             share = weight[known] / weight[known].sum()
             center[k] = _median(learned[known, k], share)
@@ -168,7 +169,7 @@ class TargetScale:
         """
         predictions = self.restore(left_out)
         floor, ceiling = self.floor_margin.copy(), self.ceiling_margin.copy()
-        for k in range(len(self.mean)):
+        for k in np.flatnonzero(np.isfinite(left_out).any(axis=0)):
             known = np.isfinite(columns[:, k])
             y, predicted = columns[known, k], predictions[known, k]
             share = weight[known] / weight[known].sum()

@@ -10,6 +10,7 @@ from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.estimators import kernel_part
 from dssl_sklearn.estimators.kernel_part import ANSWER_COPIES, MIN_LABELS, FrozenEncoder
 from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.explain import integrated_gradients
 from dssl_sklearn.objectives import Teacher
 
 
@@ -62,8 +63,40 @@ def test_few_labels_leave_it_out(tiny, train):
     n = MIN_LABELS
     assert DSSLRegressor(**tiny).fit(train[0][:n], train[1][:n]).kernel_ is not None
     assert DSSLRegressor(**tiny).fit(train[0][: n - 1], train[1][: n - 1]).kernel_ is None
-    sparse = np.column_stack([train[1], np.where(np.arange(40) < n - 1, train[1], np.nan)])
-    assert DSSLRegressor(**tiny).fit(train[0], sparse).kernel_ is None
+
+
+def test_a_target_of_few_labels_is_left_to_the_network(tiny, train, held_out, tmp_path):
+    y = 10.0 ** (2 * train[1])
+    sparse = np.column_stack([y, np.where(np.arange(40) < MIN_LABELS - 1, y, np.nan)])
+    model = DSSLRegressor(**tiny).fit(train[0], sparse)
+    assert model.kernel_.columns.tolist() == [True, False]
+    assert model.y_is_log_.tolist() == [True, False]
+    found, std = model.predict(held_out[0], return_std=True)
+    alone = DSSLRegressor(**tiny, kernel_share=0).fit(train[0], sparse)
+    expected, expected_std = alone.predict(held_out[0], return_std=True)
+    np.testing.assert_allclose(found[:, 1], expected[:, 1], rtol=1e-6)
+    np.testing.assert_allclose(std[:, 1], expected_std[:, 1], rtol=1e-6)
+    assert not np.allclose(found[:, 0], expected[:, 0], rtol=0.01)
+    split = integrated_gradients(model, held_out[0][:2], target=1, n_steps=2)
+    np.testing.assert_allclose(split.predictions, found[:2, 1], rtol=1e-5)
+    model.save(tmp_path / "w.safetensors")
+    loaded = DSSLRegressor.load(tmp_path / "w.safetensors")
+    np.testing.assert_array_equal(loaded.predict(held_out[0]), found)
+
+
+@pytest.mark.parametrize("Estimator", [DSSLRegressor, DSSLClassifier])
+def test_the_process_alone_needs_no_training(tiny, train, held_out, Estimator, monkeypatch):
+    monkeypatch.setattr(kernel_part, "N_POINTS", 30)
+    y = train[1] if Estimator is DSSLRegressor else train[1] > 1.9
+    trained, untrained = (
+        Estimator(**{**tiny, "max_epochs": n}, kernel_share=1).fit(train[0], y) for n in (2, 0)
+    )
+    assert untrained.kernel_.share == 1
+    predict = "predict" if Estimator is DSSLRegressor else "predict_proba"
+    np.testing.assert_allclose(
+        getattr(untrained, predict)(held_out[0]), getattr(trained, predict)(held_out[0]), rtol=1e-6
+    )
+    assert Estimator(**{**tiny, "max_epochs": 0}).fit(train[0], y).kernel_ is None
 
 
 def test_a_refit_without_training_forgets_it(tiny, train):
@@ -103,7 +136,7 @@ def test_labels_beyond_those_compared_decide_too(tiny, train, monkeypatch):
     sparse[known] = train[1][known]
     several = np.column_stack([train[1], sparse])
     assert np.isfinite(sparse).sum() >= MIN_LABELS
-    assert DSSLRegressor(**tiny).fit(train[0], several).kernel_ is None
+    assert DSSLRegressor(**tiny).fit(train[0], several).kernel_.columns.tolist() == [True, False]
 
 
 def test_no_std_without_a_network(tiny, train, held_out):
