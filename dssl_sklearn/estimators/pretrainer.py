@@ -306,7 +306,8 @@ class DSSLPretrainer(
         with seeded(seed, self._resolve_device()):
             encoder = architecture.build() if start is None else copy.deepcopy(start.encoder_)
             criterion = WeightedObjectives(objectives, encoder.site_width, encoder.crystal_width)
-            if start is not None and start.objectives_ == objectives:
+            # Heads of a start without an epoch have learned nothing, not even their constants.
+            if start is not None and start.history_ and start.objectives_ == objectives:
                 criterion.load_state_dict(start.net_.criterion_.state_dict())
             elif recipe.max_epochs:
                 criterion.fit_statistics(graphs)
@@ -337,6 +338,8 @@ class DSSLPretrainer(
         record = self.fit_record_
         with seeded(last.seed, self._resolve_device()):
             encoder, criterion = copy.deepcopy((last.module_, last.criterion_))
+            if recipe.max_epochs and not last.history:
+                criterion.fit_statistics(graphs)
             net = self._make_net(encoder, criterion, recipe, len(dataset), last.seed)
             net.initialize()
             if isinstance(net.optimizer_, type(last.optimizer_)):

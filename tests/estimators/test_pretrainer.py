@@ -210,6 +210,17 @@ class TestWarmStart:
         before = copy.deepcopy(pretrainer)
         assert same_weights(pretrainer.set_params(max_epochs=0).fit(corpus), before)
 
+    def test_from_no_epochs_is_like_any_first_fit(self, tiny, corpus):
+        embedder = DSSLPretrainer(**tiny).set_params(max_epochs=0).fit(corpus)
+        further = DSSLPretrainer(pretrained=embedder, max_epochs=1, random_state=0).fit(corpus)
+        warm = clone(embedder).set_params(warm_start=True).fit(corpus)
+        warm.set_params(max_epochs=2).fit(corpus)
+        first = DSSLPretrainer(**tiny).fit(corpus)
+        assert same_weights(warm, first)
+        for name, statistics in first.net_.criterion_.named_buffers():
+            found = dict(further.net_.criterion_.named_buffers())[name]
+            torch.testing.assert_close(found, statistics, rtol=0.2, atol=0.2)
+
     def test_estimators_that_started_from_it_keep_their_weights(self, tiny, corpus, new):
         pretrainer = DSSLPretrainer(**tiny, warm_start=True).fit(corpus)
         copied = clone(DSSLRegressor(pretrained=pretrainer)).pretrained
