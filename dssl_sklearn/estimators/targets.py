@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -27,10 +29,15 @@ def check_length(y: Any, n_structures: int, name: str = "y") -> None:  # noqa: A
     Raises
     ------
     InvalidInputError
-        If `y` is missing, has no length, or another one.
+        If `y` is missing, is no sequence, or has another length.
     """
     if y is None:
         raise InvalidInputError(f"{name} is None; fit requires one target per structure.")
+    if isinstance(y, str | bytes | Mapping | AbstractSet):
+        raise InvalidInputError(
+            f"{name} is a {type(y).__name__}, whose entries have no order of their own; give a "
+            "list, an array or a Series."
+        )
     try:
         length = len(y)
     except TypeError as error:
@@ -64,7 +71,7 @@ def regression_targets(y: Any) -> NDArray[np.float64]:  # noqa: ANN401
     try:
         is_column = np.ndim(y) == 1
         values = _numbers(pd.DataFrame(y))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(
             f"y must hold numbers for regression: {error}. For classes use DSSLClassifier."
         ) from error
@@ -148,7 +155,7 @@ def _without_outliers(columns: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def class_targets(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:  # noqa: ANN401
-    """Read class labels; NaN, None and pandas' NA mark unlabeled structures.
+    """Read class labels; NaN, None, pandas' NA and NumPy's masks mark unlabeled structures.
 
     Parameters
     ----------
@@ -168,17 +175,20 @@ def class_targets(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:  # noqa: AN
         If `y` is not one column, mixes strings and numbers, holds continuous numbers, or has fewer
         than two classes.
     """
-    series = pd.Series(np.asarray(y, dtype=object).reshape(len(y), -1)[:, 0])
+    labels = np.array(y, dtype=object)
+    if np.ma.isMaskedArray(y):
+        labels[np.ma.getmaskarray(y)] = None
+    series = pd.Series(labels.reshape(len(y), -1)[:, 0])
     if np.ndim(y) > 2 or (np.ndim(y) == 2 and np.shape(y)[1] != 1):
         raise InvalidInputError(f"y has shape {np.shape(y)}, expected one class per structure.")
     known = series.notna().to_numpy()
     is_text = series[known].map(lambda label: isinstance(label, str))
     if is_text.any() and not is_text.all():
         raise InvalidInputError("y mixes strings and numbers; make all class labels of one type.")
-    labels = np.array(series[known].tolist())
-    if len(labels):
-        _check_classes(labels)
-    classes, codes = np.unique(labels, return_inverse=True)
+    given = np.array(series[known].tolist())
+    if len(given):
+        _check_classes(given)
+    classes, codes = np.unique(given, return_inverse=True)
     if len(classes) < 2:
         raise InvalidInputError(
             f"y has {len(classes)} class(es) {classes.tolist()}; a classifier needs at least two."
@@ -222,7 +232,7 @@ def check_sample_weight(sample_weight: Any, n_structures: int) -> NDArray[np.flo
     check_length(sample_weight, n_structures, "sample_weight")
     try:
         weight = np.array(sample_weight, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"sample_weight must hold numbers: {error}.") from error
     if weight.ndim != 1 or not np.isfinite(weight).all() or (weight < 0).any():
         raise InvalidInputError("sample_weight must be one finite number >= 0 per structure.")

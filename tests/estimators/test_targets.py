@@ -26,6 +26,9 @@ NAN = float("nan")
         (iter([1, 2]), "without a length"),
         ([1, 2, 3], "inconsistent lengths: 2 structures, 3 entries"),
         ([], "inconsistent lengths: 2 structures, 0 entries"),
+        ("ab", "y is a str, whose entries have no order"),
+        ({1.0, 2.0}, "y is a set, whose entries have no order"),
+        ({0: 1.0, 1: 2.0}, "y is a dict, whose entries have no order"),
     ],
 )
 def test_wrong_lengths(y, message):
@@ -33,7 +36,7 @@ def test_wrong_lengths(y, message):
         check_length(y, 2)
 
 
-@pytest.mark.parametrize("y", [[1, 2], (1, NAN), np.zeros((2, 3)), pd.Series([1, 2]), "ab"])
+@pytest.mark.parametrize("y", [[1, 2], (1, NAN), np.zeros((2, 3)), pd.Series([1, 2])])
 def test_right_lengths(y):
     check_length(y, 2)
 
@@ -104,6 +107,7 @@ def test_targets_are_a_copy():
         (np.zeros((2, 2, 2)), "y must hold numbers.*2-d"),
         ([1, np.inf, -np.inf], "y is infinite at position 1"),
         ([[1, 2], [3, np.inf]], "y is infinite at position 1"),
+        ([1, 10**400], "y must hold numbers.*too large"),
         ([1, -1e300, 2], "y is 1e[+]300 in size at position 1, of more than 1e[+]38"),
         ([NAN, None], "y has no known entry; at least one labeled"),
         ([[1, NAN], [2, NAN]], "y has no known entry in column 1"),
@@ -129,6 +133,8 @@ def test_bad_targets(y, message):
         (pd.array([7, 3, pd.NA, 7], dtype="Int64"), [3, 7]),
         ([True, False, None, True], [False, True]),
         ([["b"], ["a"], [None], ["b"]], ["a", "b"]),
+        (np.ma.masked_array(["b", "a", "c", "b"], mask=[0, 0, 1, 0]), ["a", "b"]),
+        (np.ma.masked_array([[2], [1], [3], [2]], mask=[[0], [0], [1], [0]]), [1, 2]),
         (pd.DataFrame({"y": ["b", "a", None, "b"]}), ["a", "b"]),
     ],
 )
@@ -218,6 +224,7 @@ def test_mean_and_deviation_where_most_are_equal_or_nearly(rounding, wrong):
         ([1, np.inf, 1], "one finite number >= 0"),
         (np.ones((3, 2)), "one finite number >= 0"),
         (["a", "b", "c"], "sample_weight must hold numbers"),
+        ([1, 10**400, 1], "sample_weight must hold numbers"),
         ([0, 0, 0], "sample_weight is zero everywhere"),
     ],
 )
