@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+#: torch's generators belong to the whole process: threads take turns.
+_TURN = threading.RLock()
+
 
 @contextmanager
 def seeded(seed: int, device: str) -> Iterator[None]:
     """Seed torch inside the block and give the user's random state back afterwards.
+
+    One thread at a time, so that runs repeat with joblib's threads, too.
 
     Parameters
     ----------
@@ -20,6 +26,6 @@ def seeded(seed: int, device: str) -> Iterator[None]:
         Device whose generator is used beside the CPU's.
     """
     devices = [torch.device(device)] if device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices):
+    with _TURN, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from joblib import Parallel, delayed
 
 from dssl_sklearn import DSSLClassifier, DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.crystals import builder as builder_module
@@ -39,6 +40,18 @@ def test_another_seed_gives_other_weights(tiny, elastic):
     left = pretrainer(tiny).fit(elastic[0][:N])
     right = pretrainer({**tiny, "random_state": 1}).fit(elastic[0][:N])
     with pytest.raises(AssertionError):
+        assert_same_weights(left, right)
+
+
+def test_threads_take_turns(tiny, elastic):
+    def fit(seed):
+        return DSSLRegressor(**{**tiny, "random_state": seed}).fit(elastic[0][:N], elastic[1][:N])
+
+    alone = [fit(seed) for seed in range(4)]
+    state = torch.get_rng_state()
+    beside = Parallel(n_jobs=4, backend="threading")(delayed(fit)(seed) for seed in range(4))
+    assert torch.equal(torch.get_rng_state(), state)
+    for left, right in zip(alone, beside, strict=True):
         assert_same_weights(left, right)
 
 
