@@ -238,9 +238,7 @@ class KernelPart:
         columns = np.array(description.get("columns", [True] * n_outputs))
         if columns.dtype != bool or columns.shape != (n_outputs,):
             raise WeightsError(f"its kernel has no truth value for each of {n_outputs} outputs")
-        process = GaussianProcess.from_tensors(
-            under_prefix(tensors, _PROCESS), int(columns.sum())
-        )
+        process = GaussianProcess.from_tensors(under_prefix(tensors, _PROCESS), int(columns.sum()))
         if description["architecture"] is None:
             return cls(float(share), columns, process, None)
         architecture = Architecture(**description["architecture"])

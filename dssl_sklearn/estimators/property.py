@@ -121,6 +121,8 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             recipe, y[rows], sample_weight[rows], n_outputs, compare
         )
         of_targets = {**of_targets, **beside}
+        if _is_unfitted(self.pretrained):
+            of_targets["pretrainer_"] = pretrainer
         dataset = CrystalDataset(graphs, y=learned_y, weight=sample_weight[rows].astype(np.float32))
         start = None if pretrainer is None else pretrainer.fit_record_
         n_structures = len(X) + len(about["skipped"])
@@ -137,11 +139,8 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             if recipe.max_epochs:
                 with last_good(self, net, architecture, head, record, **of_targets):
                     self._train(net, dataset, recipe, learned)
+        self.__dict__.pop("pretrainer_", None)
         self.__dict__.update(of_targets)
-        if hasattr(self, "pretrainer_"):
-            del self.pretrainer_
-        if pretrainer is not None and _is_unfitted(self.pretrained):
-            self.pretrainer_ = pretrainer
         return self._set_fitted(net, architecture, head, record)
 
     @abstractmethod

@@ -100,6 +100,7 @@ def last_good(
         found = (callback for _, callback in net.callbacks_ if isinstance(callback, FiniteLoss))
         if any(callback.restore(net) for callback in found):
             error.estimator = copy.copy(estimator)
+            vars(error.estimator).pop("pretrainer_", None)  # of an earlier fit
             vars(error.estimator).update(attributes)
             error.estimator._set_fitted(net, *fitted)  # noqa: SLF001 - the package's own
         raise

@@ -126,3 +126,18 @@ def test_large_gradients_are_finite():
     assert _not_finite({"large": large, "small": torch.ones(2)}) == []
     assert _not_finite({"large": large, "wrong": wrong, "small": torch.ones(2)}) == ["wrong"]
     assert _not_finite({}) == []
+
+
+def test_the_pretrainer_of_what_is_kept(tiny, data):
+    params = {**tiny, "max_epochs": 3}
+    model = DSSLRegressor(**params, pretrained=DSSLPretrainer(**tiny)).fit(*data)
+    before = model.pretrainer_
+    model.set_params(callbacks=[Spoil(2, "gradient")])
+    with pytest.raises(TrainingError) as caught:
+        model.fit(*data)
+    assert model.pretrainer_ is before
+    assert isinstance(caught.value.estimator.pretrainer_, DSSLPretrainer)
+    assert caught.value.estimator.pretrainer_ is not before
+    with pytest.raises(TrainingError) as caught:
+        model.set_params(pretrained=None).fit(*data)
+    assert not hasattr(caught.value.estimator, "pretrainer_")
