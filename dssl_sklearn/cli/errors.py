@@ -14,7 +14,3 @@ INTERRUPTED = 130
 
 class UsageError(Exception):
     """The command was called wrongly; the message says how to call it."""
-
-
-class Interrupted(BaseException):
-    """The user pressed Ctrl-C."""

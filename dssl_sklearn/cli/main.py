@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from dssl_sklearn.cli.errors import DATA_PROBLEM, INTERRUPTED, USAGE, Interrupted, UsageError
+from dssl_sklearn.cli.errors import DATA_PROBLEM, INTERRUPTED, USAGE, UsageError
 from dssl_sklearn.cli.parser import make_parser
 from dssl_sklearn.exceptions import DSSLError
 
@@ -43,8 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The doctor tells what the reader of CIF files remarks; elsewhere it would drown the rest.
         warnings.filterwarnings("ignore", "Issues encountered while parsing CIF")
         warnings.showwarning = _show_warning
-        with _own_interruption():
-            return _run(args)
+        return _run(args)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -56,31 +52,10 @@ def _run(args: argparse.Namespace) -> int:
         return _fail(args, error, USAGE)
     except (DSSLError, OSError) as error:
         return _fail(args, error, DATA_PROBLEM)
-    except (Interrupted, KeyboardInterrupt):
+    except KeyboardInterrupt:
         print("\ndssl: interrupted, nothing was written", file=sys.stderr)
         return INTERRUPTED
     return code
-
-
-@contextmanager
-def _own_interruption() -> Iterator[None]:
-    """Raise `Interrupted` on Ctrl-C.
-
-    skorch takes a KeyboardInterrupt for the end of the training, and half-trained weights would be
-    written as if all were well.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _interrupt(*_: object) -> None:
-    raise Interrupted
 
 
 def _fail(args: argparse.Namespace, error: Exception, code: int) -> int:
