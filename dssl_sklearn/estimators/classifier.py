@@ -22,17 +22,13 @@ from dssl_sklearn.estimators.kernel_part import (
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.property import PropertyEstimator
-from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, FineTuneRecipe
+from dssl_sklearn.estimators.recipes import CLASSIFICATION_RECIPES
 from dssl_sklearn.estimators.record import target_names
 from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.estimators.streaming import stream
 from dssl_sklearn.estimators.targets import check_length, check_sample_weight, class_targets
 from dssl_sklearn.training.losses import ClassLoss
 
-#: Share of the Gaussian process where none is given, in recipes that have one.
-_KERNEL_SHARE = 0.7
-#: Label smoothing of these recipes: a network on few labels is far too sure of itself without.
-_SMOOTHING = 0.2
 #: Least score of a class in the Gaussian process, so that none is impossible.
 _SMALLEST_SCORE = 0.01
 
@@ -163,6 +159,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
     (2, 2)
     """
 
+    _recipes = CLASSIFICATION_RECIPES
     _target_state: ClassVar[tuple[str, ...]] = ("classes_", "class_prior_")
 
     def __init__(
@@ -271,12 +268,12 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
             items, index, index >= 0, weight, len(classes), of_targets=of_targets, **about
         )
 
-    def _make_criterion(self, recipe: FineTuneRecipe) -> nn.Module:
-        return ClassLoss(_SMOOTHING if FINE_TUNE_RECIPES[self.recipe].kernel_share else 0.0)
+    def _make_criterion(self, recipe: Any) -> nn.Module:  # noqa: ANN401 - a ClassificationRecipe
+        return ClassLoss(recipe.label_smoothing)
 
     def _fit_beside(
         self,
-        recipe: FineTuneRecipe,
+        recipe: Any,  # noqa: ANN401 - a ClassificationRecipe
         y: NDArray[Any],
         weight: NDArray[np.float64],
         n_outputs: int,
@@ -285,10 +282,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         """Fit the Gaussian process to ones and zeros."""
         scores = np.eye(n_outputs)[y]
         prior = np.average(scores, axis=0, weights=weight)
-        share = recipe.kernel_share
-        if self.kernel_share is None and share:
-            share = _KERNEL_SHARE
-        kernel = None
+        share, kernel = recipe.kernel_share, None
         # Without an epoch nothing was learned that the process could stand beside.
         if share and len(y) >= MIN_LABELS and (recipe.max_epochs or share == 1):
             standardized = (scores - prior) / _deviation(prior)

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.persistence import Persistent, load_predictor, save_predictor
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer, resolve_pretrained
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
-from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, FineTuneRecipe, backbone_lr_factor
+from dssl_sklearn.estimators.recipes import FineTuneRecipe, RecipeName, backbone_lr_factor
 from dssl_sklearn.estimators.record import fit_record
 from dssl_sklearn.estimators.resuming import last_good, train
 from dssl_sklearn.estimators.skipping import UsableGraphs, leave_out
@@ -60,7 +60,7 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         "freeze_epochs": [Interval(Integral, 0, None, closed="left")],
     }
     _shared_params: ClassVar[tuple[str, ...]] = ("unlabeled",)
-    recipe: Literal["default", "paper"]
+    recipe: RecipeName
     unlabeled: Any
     readout: Any
     head_params: dict[str, Any] | None
@@ -71,8 +71,13 @@ class PropertyEstimator(Persistent, CrystalEstimator):
     #: Of files from before it existed, and where nothing was trained.
     kernel_: KernelPart | None = None
 
+    _recipes: ClassVar[Mapping[RecipeName, FineTuneRecipe]]
     #: Fitted attributes that describe the targets, written by `save`.
     _target_state: ClassVar[tuple[str, ...]] = ()
+
+    def _resolved_recipe(self) -> FineTuneRecipe:
+        """The recipe, with the arguments in place of its own values."""
+        return self._with_recipe(self._recipes[self.recipe])
 
     @abstractmethod
     def _make_criterion(self, recipe: FineTuneRecipe) -> nn.Module:
@@ -95,7 +100,7 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         leaves the last one whole. `about` goes into the record of the fit, with the targets as
         they were `given`.
         """
-        recipe = self._with_recipe(FINE_TUNE_RECIPES[self.recipe])
+        recipe = self._resolved_recipe()
         rows = np.flatnonzero(labeled & (sample_weight > 0))
         if not len(rows):
             raise InvalidInputError("sample_weight is zero for every labeled structure.")
@@ -256,7 +261,7 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         seed: int,
         learned: str | None = None,
     ) -> PropertyNet:
-        recipe = self._with_recipe(FINE_TUNE_RECIPES[self.recipe])
+        recipe = self._resolved_recipe()
         kwargs = self._net_kwargs(recipe, n_crystals, seed)
         if learned is not None:
             factor = recipe.backbone_lr_factor

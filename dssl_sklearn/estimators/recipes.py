@@ -48,7 +48,7 @@ class PretrainRecipe(Network):
 
 @dataclass(frozen=True)
 class FineTuneRecipe(Network):
-    """What a `DSSLRegressor` or `DSSLClassifier` takes for the arguments that are None."""
+    """What a `DSSLRegressor` takes for the arguments that are None."""
 
     loss: RegressionLoss = "mae"
     max_epochs: int = 50
@@ -60,12 +60,22 @@ class FineTuneRecipe(Network):
     schedule: ScheduleName = "cosine"
     #: Heads on the shared encoder; their mean predicts, their spread is the uncertainty.
     n_members: int = 8
-    #: Share of the Gaussian process in a regressor's prediction.
+    #: Share of the Gaussian process in a prediction.
     kernel_share: float = 0.6
-    #: Whether a regressor learns the logarithms of positive targets.
+    #: Whether the logarithms of positive targets are learned.
     target_scale: Scale = "auto"
     #: Whether the head sees embeddings in units of their spread over the labeled crystals.
     standardize: bool = True
+
+
+@dataclass(frozen=True)
+class ClassificationRecipe(FineTuneRecipe):
+    """What a `DSSLClassifier` takes for the arguments that are None."""
+
+    kernel_share: float = 0.7
+    #: Part of every label that is spread over all classes: a network on few labels is far too sure
+    #: of itself without.
+    label_smoothing: float = 0.2
 
 
 def backbone_lr_factor(n_labeled: int) -> float:
@@ -128,4 +138,9 @@ FINE_TUNE_RECIPES: dict[RecipeName, FineTuneRecipe] = {
         target_scale="linear",
         standardize=False,
     ),
+}
+
+CLASSIFICATION_RECIPES: dict[RecipeName, ClassificationRecipe] = {
+    "default": ClassificationRecipe(backbone="gated", readout="mean_max"),
+    "paper": ClassificationRecipe(**vars(FINE_TUNE_RECIPES["paper"]), label_smoothing=0.0),
 }

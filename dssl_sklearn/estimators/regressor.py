@@ -194,6 +194,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         "loss": [StrOptions({"mae", "mse", "huber"}), None],
         "target_scale": [StrOptions({"auto", "linear", "log"}), None],
     }
+    _recipes = FINE_TUNE_RECIPES
     _target_state: ClassVar[tuple[str, ...]] = (
         "y_mean_",
         "y_scale_",
@@ -314,7 +315,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         columns = targets.reshape(len(items), -1)
         # Complaints come before anything is computed.
         mean_and_scale(columns, weight)
-        check_positive(columns, self._with_recipe(FINE_TUNE_RECIPES[self.recipe]).target_scale)
+        check_positive(columns, self._resolved_recipe().target_scale)
         labeled = np.isfinite(columns).sum(axis=1) > 0
         about = {"given": targets, "skipped": skipped, "targets": target_names(y)}
         of_targets = {"y_ndim_": targets.ndim}
