@@ -262,10 +262,16 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         items, y, sample_weight, skipped = self._usable(items, y, sample_weight)
         classes, index = class_targets(y)
         weight = check_sample_weight(sample_weight, len(items))
-        about = {"given": classes[index], "skipped": skipped, "targets": target_names(y)}
-        of_targets = {"classes_": classes}
         return self._fit_labeled(
-            items, index, index >= 0, weight, len(classes), of_targets=of_targets, **about
+            items,
+            index,
+            index >= 0,
+            weight,
+            len(classes),
+            of_targets={"classes_": classes},
+            given=classes[index],
+            names=target_names(y),
+            skipped=skipped,
         )
 
     def _make_criterion(self, recipe: Any) -> nn.Module:  # noqa: ANN401 - a ClassificationRecipe

@@ -92,13 +92,15 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         n_outputs: int,
         *,
         of_targets: Mapping[str, Any],
-        **about: Any,  # noqa: ANN401
+        given: NDArray[Any],
+        names: Sequence[str] | None,
+        skipped: Mapping[int, str],
     ) -> Self:
         """Train on the labeled structures; the others go to an unfitted pretrainer.
 
         The attributes `of_targets` are set only once all has gone well, so that a fit that fails
-        leaves the last one whole. `about` goes into the record of the fit, with the targets as
-        they were `given`.
+        leaves the last one whole. Into the record of the fit go the targets as they were `given`,
+        their `names`, and what was `skipped` before.
         """
         recipe = self._resolved_recipe()
         rows = np.flatnonzero(labeled & (sample_weight > 0))
@@ -129,11 +131,13 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         if _is_unfitted(self.pretrained):
             of_targets["pretrainer_"] = pretrainer
         dataset = CrystalDataset(graphs, y=learned_y, weight=sample_weight[rows].astype(np.float32))
-        start = None if pretrainer is None else pretrainer.fit_record_
-        n_structures = len(X) + len(about["skipped"])
-        given = about.pop("given")[rows]
         record = fit_record(
-            dataset.graphs, given, n_structures=n_structures, starts_from=start, **about
+            dataset.graphs,
+            given[rows],
+            n_structures=len(X) + len(skipped),
+            skipped=skipped,
+            starts_from=None if pretrainer is None else pretrainer.fit_record_,
+            targets=names,
         )
         with seeded(seed, self._resolve_device()):
             encoder, learned = self._encoder(architecture, pretrainer)

@@ -317,10 +317,16 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         mean_and_scale(columns, weight)
         check_positive(columns, self._resolved_recipe().target_scale)
         labeled = np.isfinite(columns).sum(axis=1) > 0
-        about = {"given": targets, "skipped": skipped, "targets": target_names(y)}
-        of_targets = {"y_ndim_": targets.ndim}
         return self._fit_labeled(
-            items, columns, labeled, weight, columns.shape[1], of_targets=of_targets, **about
+            items,
+            columns,
+            labeled,
+            weight,
+            columns.shape[1],
+            of_targets={"y_ndim_": targets.ndim},
+            given=targets,
+            names=target_names(y),
+            skipped=skipped,
         )
 
     def _make_criterion(self, recipe: FineTuneRecipe) -> nn.Module:
