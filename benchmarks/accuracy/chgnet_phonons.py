@@ -1,7 +1,7 @@
 """What CHGNet 0.3.0 says of the vibrations of unlabeled crystals: targets of the distilled weights.
 
 Usage: ``python benchmarks/accuracy/chgnet_phonons.py --corpus ../shared/data/mp_unlabeled.npz
---out outputs/chgnet --seconds 3600``. Needs ``pip install dssl-sklearn[distill]``. Works through
+--out outputs/chgnet --seconds 3600``. Needs ``pip install dssl-sklearn[benchmarks]``. Works through
 the same crystals in the same order as ``chgnet_targets.py``, of whose shards it takes the usable
 rows, and goes on after the last whole shard when it is started again.
 

@@ -1,7 +1,7 @@
 """What CHGNet 0.3.0 computes on unlabeled crystals: the targets of the distilled weights.
 
 Usage: ``python benchmarks/accuracy/chgnet_targets.py --corpus ../shared/data/mp_unlabeled.npz
---out outputs/chgnet --seconds 3600``. Needs ``pip install dssl-sklearn[distill]``. Works through
+--out outputs/chgnet --seconds 3600``. Needs ``pip install dssl-sklearn[benchmarks]``. Works through
 a fixed random order of the small crystals, writes one shard of 256 crystals at a time and goes on
 after the last whole shard when it is started again.
 
