@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dssl_sklearn.datasets import (
     Corpus,
@@ -23,88 +21,10 @@ from dssl_sklearn.datasets import (
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-N_NEIGHBORS = 12
-CUTOFF = 10.0
-#: Relative difference of lengths up to which two crystals count as the same one: calculations of
-#: the same crystal with different settings differ by a few percent.
-TOLERANCE = 0.05
 
-
-def length_fingerprint(structure: Structure) -> NDArray[np.float64]:
-    """Lengths that do not depend on the choice of cell, its origin or its orientation.
-
-    Parameters
-    ----------
-    structure : Structure
-        The crystal.
-
-    Returns
-    -------
-    ndarray of shape (13,)
-        Cube root of the volume per atom, then the distances of the first to the twelfth neighbor
-        within 10 angstrom, averaged over the sites; angstrom.
-    """
-    target, _, _, distance = structure.get_neighbor_list(CUTOFF)
-    n_sites = len(structure)
-    nearest = np.full((n_sites, N_NEIGHBORS), CUTOFF)
-    for site in range(n_sites):
-        found = np.sort(distance[target == site])[:N_NEIGHBORS]
-        nearest[site, : len(found)] = found
-    return np.array([(structure.volume / n_sites) ** (1 / 3), *nearest.mean(axis=0)])
-
-
-def without_test_crystals(
-    corpus: Corpus, test: Sequence[Structure], by: Literal["formula", "structure"] = "formula"
-) -> Corpus:
-    """Remove all that a test part holds from a pretraining corpus.
-
-    Parameters
-    ----------
-    corpus : Corpus
-        Pretraining crystals.
-    test : sequence of Structure
-        Crystals of the test part.
-    by : {"formula", "structure"}, default="formula"
-        What counts as the same: any crystal of the same reduced formula, or only those whose
-        `length_fingerprint` agrees within 5 %, too. The first contains the second.
-
-    Returns
-    -------
-    Corpus
-        What is left.
-    """
-    if by == "formula":
-        return corpus.without_formulas({structure.composition for structure in test})
-    found = set(rows_of_same_crystals(corpus, test).tolist())
-    return corpus[np.array([row not in found for row in range(len(corpus))], bool)]
-
-
-def rows_of_same_crystals(corpus: Corpus, test: Sequence[Structure]) -> NDArray[np.int64]:
-    """Find the rows of a corpus that hold a crystal of the test part, in any cell.
-
-    Parameters
-    ----------
-    corpus : Corpus
-        Pretraining crystals.
-    test : sequence of Structure
-        Crystals of the test part.
-
-    Returns
-    -------
-    ndarray of int
-        Ascending rows.
-    """
-    wanted: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
-    for formula, structure in zip(reduced_formulas(test), test, strict=True):
-        wanted[formula].append(length_fingerprint(structure))
-    formulas = corpus.reduced_formulas()
-    rows = []
-    for row in np.flatnonzero(np.isin(formulas, list(wanted))):
-        lengths = length_fingerprint(corpus[int(row)].to_structure())
-        known = np.array(wanted[str(formulas[row])])
-        if (np.abs(known / lengths - 1).max(axis=1) < TOLERANCE).any():
-            rows.append(row)
-    return np.array(rows, np.int64)
+def without_test_crystals(corpus: Corpus, test: Sequence[Structure]) -> Corpus:
+    """Remove all crystals of a formula of the test part from a pretraining corpus."""
+    return corpus.without_formulas({structure.composition for structure in test})
 
 
 def reduced_formulas(structures: Sequence[Structure]) -> list[str]:

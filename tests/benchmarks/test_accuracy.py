@@ -209,7 +209,7 @@ class Median:
 
 
 class TestLeakage:
-    def test_polymorphs_go_by_formula_and_stay_by_structure(self):
+    def test_all_polymorphs_of_a_test_crystal_go(self):
         from accuracy.leakage import without_test_crystals
 
         cesium_chloride = Structure(Lattice.cubic(3.5), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -217,16 +217,6 @@ class TestLeakage:
         corpus = corpus_of([same, cesium_chloride, other])
         test = [rock_salt().get_primitive_structure()]
         assert without_test_crystals(corpus, test).ids.tolist() == ["2"]
-        assert without_test_crystals(corpus, test, by="structure").ids.tolist() == ["1", "2"]
-
-    def test_a_fingerprint_does_not_see_the_choice_of_cell(self):
-        from accuracy.leakage import length_fingerprint
-
-        crystal = rock_salt()
-        supercell = crystal * (2, 1, 1)
-        expected = length_fingerprint(crystal)
-        np.testing.assert_allclose(length_fingerprint(supercell), expected, rtol=1e-8)
-        assert np.abs(length_fingerprint(rock_salt(6.2)) / expected - 1).max() > 0.05
 
     def test_a_test_formula_in_pretraining_is_found(self, tmp_path):
         from accuracy.leakage import check_weights, reduced_formulas
