@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
 from accuracy.store import Record, cell_key
+from dssl_sklearn.evaluation.paired import PairedDifference
 
-CONFIDENCE = 0.95
 #: Columns of the compact file; settings, titles and environments stand beside it, once each.
 _COLUMNS = (
     *("table", "task", "method", "split", "n_labels", "config", "mae", "cpu_seconds"),
@@ -22,30 +21,6 @@ _COLUMNS = (
 )
 _OF_METHOD = ("settings", "title")
 _OF_ENVIRONMENT = ("versions", "python", "commit", "machine", "threads", "device")
-
-
-@dataclass(frozen=True)
-class Paired:
-    """Difference of two methods on the same folds.
-
-    Attributes
-    ----------
-    mean : float
-        Mean difference.
-    half_width : float
-        Half of its 95 % confidence interval, infinite for a single fold.
-    n : int
-        Number of folds that both have.
-    """
-
-    mean: float
-    half_width: float
-    n: int
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return abs(self.mean) > self.half_width
 
 
 @dataclass
@@ -75,7 +50,7 @@ class Series:
         return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
-def paired_difference(ours: Series, theirs: Series) -> Paired | None:
+def paired_difference(ours: Series, theirs: Series) -> PairedDifference | None:
     """Compare two methods fold by fold.
 
     Parameters
@@ -85,21 +60,16 @@ def paired_difference(ours: Series, theirs: Series) -> Paired | None:
 
     Returns
     -------
-    Paired or None
-        Of ``100 (ours - theirs) / mean of theirs`` in percent, negative where ours is better; None
-        without a common fold. The interval is Student's t over the folds. Folds share training
-        rows, so that it is narrower than it should be, and five are few.
+    PairedDifference or None
+        Of ours and theirs in percent of the mean of theirs, on the folds that both have; None
+        without a common fold. Five folds are few.
     """
     common = sorted(ours.mae.keys() & theirs.mae.keys())
     if not common:
         return None
-    reference = np.mean([theirs.mae[split] for split in common])
-    differences = [100 * (ours.mae[s] - theirs.mae[s]) / reference for s in common]
-    if len(common) == 1:
-        return Paired(float(differences[0]), float("inf"), 1)
-    error = np.std(differences, ddof=1) / np.sqrt(len(common))
-    quantile = student.ppf((1 + CONFIDENCE) / 2, len(common) - 1)
-    return Paired(float(np.mean(differences)), float(quantile * error), len(common))
+    first, second = (np.array([series.mae[split] for split in common]) for series in (ours, theirs))
+    percent = 100 / second.mean()
+    return PairedDifference.of(percent * first, percent * second)
 
 
 def latest(records: Iterable[Record]) -> list[Record]:

@@ -109,13 +109,14 @@ def gain_by_labels(series: Table, method: str, tasks: Sequence[str], sizes: Sequ
 
 def gain_cell(series: Table, task: str, method: str, size: int, reference: str) -> str:
     """Write a paired difference in percent, bold where its interval leaves out zero."""
-    scratch = series.get((task, reference, size), Series())
-    paired = paired_difference(series.get((task, method, size), Series()), scratch)
+    found, other = (series.get((task, name, size), Series()) for name in (method, reference))
+    paired = paired_difference(found, other)
     if paired is None:
         return NOTHING
-    mark = "**" if paired.is_clear else ""
-    few = "" if paired.n == N_FOLDS else f" ({paired.n} folds)"
-    width = f" ± {paired.half_width:.1f}" if paired.n > 1 else ""
+    n_folds = len(found.mae.keys() & other.mae.keys())
+    mark = "**" if paired.is_better or paired.is_worse else ""
+    few = "" if n_folds == N_FOLDS else f" ({n_folds} folds)"
+    width = f" ± {paired.half_width:.1f}" if n_folds > 1 else ""
     return f"{mark}{paired.mean:+.1f}{width}{mark}{few}"
 
 
@@ -180,7 +181,7 @@ def loss_lines(
         if paired is None:
             continue
         verdict = "we lose" if paired.mean > 0 else "ahead"
-        clear = "" if paired.is_clear else ", within the noise"
+        clear = "" if paired.is_better or paired.is_worse else ", within the noise"
         lines.append(
             f"- {TASKS[task].title}: **{verdict}** by {abs(paired.mean):.1f} "
             f"± {paired.half_width:.1f} %{clear} ({titles[best]}, against {titles[rival]})"

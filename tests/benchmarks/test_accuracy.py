@@ -255,13 +255,14 @@ class TestSummary:
         percent = 100 / b.mean()
         assert found.mean - found.half_width == pytest.approx(low * percent)
         assert found.mean + found.half_width == pytest.approx(high * percent)
-        assert not found.is_clear
+        assert not found.is_better
+        assert not found.is_worse
 
     def test_only_common_folds_are_compared(self):
         from accuracy.summary import Series, paired_difference
 
         found = paired_difference(Series(mae={0: 1.0, 1: 5.0}), Series(mae={0: 2.0, 2: 1.0}))
-        assert (found.mean, found.n, found.half_width) == (-50.0, 1, math.inf)
+        assert (found.mean, found.half_width) == (-50.0, math.inf)
         assert paired_difference(Series(mae={0: 1.0}), Series(mae={1: 1.0})) is None
 
     def test_configurations_do_not_meet_in_one_mean(self):
