@@ -13,13 +13,13 @@ an answer in entries of the embedding, and writes all errors as JSON.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from accuracy.tasks import load_task
+from common import write_json
 from kernel_share import LOADERS, validation_split
 from numpy.typing import NDArray
 from pymatgen.core import Structure
@@ -59,8 +59,7 @@ def main() -> None:
         change = [100 * np.mean(np.array(mae[task]) / bare[task] - 1) for task in mae]
         print(f"{name:32}", " | ".join(f"{v:+.1f}" for v in [*change, np.mean(change)]))
     content = {"labels": options.labels, "tasks": options.tasks, "mae": found}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(options.output, content)
 
 
 def split_of(

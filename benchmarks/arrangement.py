@@ -14,7 +14,6 @@ change in percent of the error without the group, and writes all errors as JSON.
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from accuracy.tasks import load_task
 from answers import BATCH_SIZE, TARGETS, error, split_of
+from common import write_json
 from pymatgen.core import Element, Lattice, Structure
 
 from dssl_sklearn.crystals.builder import GraphBuilder
@@ -75,9 +75,7 @@ def main() -> None:
         ]
         cells = [name, *(f"{v:+.1f}" for v in [*change[:-1], np.mean(change[:-1]), change[-1]])]
         print("| " + " | ".join(cells) + " |")
-    content = {"labels": options.labels, "mae without and with": found}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(options.output, {"labels": options.labels, "mae without and with": found})
 
 
 def rows_of(

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from accuracy.classical import FOREST
 from accuracy.features import load_table
-from accuracy.jobs import environment
 from accuracy.report import fill
 from accuracy.tasks import N_FOLDS, draw_labels, load_task
+from common import environment, write_json
 from numpy.typing import NDArray
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
@@ -83,7 +83,7 @@ def main() -> None:
             scores = found["scores"].get(key, {})
             if missing := [name for name in METHODS if name not in scores or name in options.again]:
                 found["scores"][key] = scores | scores_of(title, split, missing, options)
-                options.results.write_text(json.dumps(found, indent=1) + "\n")
+                write_json(options.results, found)
     page = options.page.read_text(encoding="utf-8")
     page = fill(page, "classification", table(found["scores"], options.labels))
     options.page.write_text(page, encoding="utf-8")

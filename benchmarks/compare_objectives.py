@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from common import machine, versions, write_json
 from tqdm import tqdm
 
-import dssl_sklearn
 from dssl_sklearn import DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.crystals.stiffness import prior_stiffness
 from dssl_sklearn.datasets import (
@@ -201,12 +200,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/compare_objectives.json"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     state = json.loads(args.output.read_text()) if args.output.exists() else {"results": {}}
     state["run"] = {
         "corpus": str(args.corpus), "crystals": args.crystals, "max_sites": args.max_sites,
-        "epochs": args.epochs, "labels": N_LABELS, "machine": platform.processor(),
-        "torch": torch.__version__, "dssl_sklearn": dssl_sklearn.__version__,
+        "epochs": args.epochs, "labels": N_LABELS, "machine": machine(), **versions("torch"),
     }  # fmt: skip
     tasks = load_tasks()
     crystals = pretraining_crystals(args.corpus, args.crystals, args.max_sites)
@@ -231,7 +228,7 @@ def main() -> None:
                 k: float(v) for k, v in last.items() if k != "batches" and not isinstance(v, bool)
             }
         state["results"][name] = result
-        args.output.write_text(json.dumps(state, indent=1))
+        write_json(args.output, state)
         print(summarize(state["results"]).to_string(), flush=True)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ import numpy as np
 import torch
 from accuracy.summary import Series, paired_difference
 from accuracy.tasks import TASKS, Task, draw_labels, load_task
+from common import environment, write_json
 
-import dssl_sklearn
 from dssl_sklearn import DSSLPretrainer, DSSLRegressor
 
 N_LABELS = 100
@@ -38,8 +37,8 @@ def main() -> None:
     state: dict[str, Any] = {"results": []}
     if args.output.exists():
         state = json.loads(args.output.read_text(encoding="utf-8"))
-    state["versions"] = {"torch": torch.__version__, "dssl_sklearn": dssl_sklearn.__version__}
-    state["machine"] = f"{platform.machine()}, one thread"
+    state |= environment()
+    state["machine"] += ", one thread"
     done = {(r["task"], r["draw"], r["epochs"]) for r in state["results"]}
     for name in args.tasks:
         task = load_task(name, args.data_dir)
@@ -49,7 +48,7 @@ def main() -> None:
                     continue
                 mae = error(task, draw, epochs)
                 state["results"].append({"task": name, "draw": draw, "epochs": epochs, "mae": mae})
-                args.output.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+                write_json(args.output, state)
                 print(f"{name}, draw {draw}, {epochs} epochs: {mae:.4g}", flush=True)
     print(table(state["results"], args.epochs))
 

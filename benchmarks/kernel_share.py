@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from common import write_json
 from numpy.typing import ArrayLike, NDArray
 from pymatgen.core import Structure
 
@@ -61,8 +61,7 @@ def main() -> None:
         "shares": SHARES,
         "mae": {task: mae.round(5).tolist() for task, mae in found.items()},
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(options.output, content)
 
 
 def errors(

@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import platform
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import environment, write_json
 from kernel_share import drawn
 
-import dssl_sklearn
 from dssl_sklearn import DSSLRegressor
 from dssl_sklearn.datasets import load_dielectric, load_formation_energy, load_piezoelectricity
 
@@ -56,14 +54,7 @@ def main() -> None:
                 row |= dict(zip(WAYS, np.transpose(mae).tolist(), strict=True))
                 found.append(row)
                 print(line(row), flush=True)
-    content = {
-        "draws": options.draws,
-        "versions": {"dssl_sklearn": dssl_sklearn.__version__, "numpy": np.__version__},
-        "machine": platform.machine(),
-        "mae": found,
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(options.output, {"draws": options.draws, **environment(), "mae": found})
 
 
 def errors(

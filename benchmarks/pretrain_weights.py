@@ -16,8 +16,6 @@ together with a model card (JSON) of how it was made.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import sys
 import time
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import machine, versions, write_json
 from numpy.typing import NDArray
 
 import dssl_sklearn
@@ -112,8 +111,8 @@ def main() -> None:
         "curves": history,
         "seconds_of_training": round(float(sum(epoch["dur"] for epoch in pretrainer.history_))),
         "seconds_of_this_call": round(time.perf_counter() - start),
-        "machine": f"{platform.machine()}, {args.threads} thread(s)",
-        "versions": {"torch": torch.__version__, "dssl_sklearn": dssl_sklearn.__version__},
+        "machine": f"{machine()}, {args.threads} thread(s)",
+        "versions": versions("torch"),
         "benchmark": "docs/accuracy.md",
         "limits": (
             "Inorganic, ordered, bulk crystals near equilibrium. Larger cells and the formulas of "
@@ -122,7 +121,7 @@ def main() -> None:
         ),
         "license": "CC-BY 4.0, as the crystals it was trained on",
     }
-    (args.output / f"{args.name}.json").write_text(json.dumps(card, indent=1) + "\n")
+    write_json(args.output / f"{args.name}.json", card)
 
 
 def training_crystals(path: Path, max_sites: int) -> tuple[Corpus, NDArray[np.int64]]:

@@ -11,16 +11,14 @@ one split, those of ``kernel_share.py``. Prints mean absolute errors and writes 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common import environment, write_json
 from kernel_share import LOADERS, drawn
 
-import dssl_sklearn
 from dssl_sklearn import DSSLRegressor
 
 
@@ -42,11 +40,9 @@ def main() -> None:
         "labels": options.labels,
         "pretrained": options.pretrained,
         "mae": results,
-        "machine": platform.machine(),
-        "versions": {"torch": torch.__version__, "dssl_sklearn": dssl_sklearn.__version__},
+        **environment(),
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(options.output, content)
 
 
 def errors(

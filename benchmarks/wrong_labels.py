@@ -10,21 +10,19 @@ element properties. Prints a table of mean absolute errors and writes it as JSON
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common import environment, write_json
 from kernel_share import LOADERS, drawn
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-import dssl_sklearn
 from dssl_sklearn import DSSLRegressor
 from dssl_sklearn.crystals.elements import element_features
 
@@ -98,14 +96,7 @@ def main() -> None:
             found.setdefault(task, {})[method] = of_method
             cells = [f"{np.mean(v):.3g} ± {np.std(v, ddof=1):.2g}" for v in of_method.values()]
             print("| " + " | ".join([task, method, *cells]) + " |", flush=True)
-    content = {
-        "labels": options.labels,
-        "versions": {"dssl_sklearn": dssl_sklearn.__version__, "torch": torch.__version__},
-        "machine": platform.processor() or platform.machine(),
-        "mae": found,
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(options.output, {"labels": options.labels, **environment(), "mae": found})
 
 
 def error(task: str, method: str, fault: str, n_labels: int, draw: int) -> float:

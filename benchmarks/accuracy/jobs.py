@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import platform
 import statistics
-import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-import dssl_sklearn
 from accuracy.classical import BestScale, ClippedRegressor, TunedSVR
 from accuracy.features import load_table
 from accuracy.methods import ALONE, Method
 from accuracy.store import Record
 from accuracy.tasks import CURVE_SIZES, Rows, Table, Task, draw_labels
-
-_LIBRARIES = ("torch", "scikit-learn", "numpy", "pymatgen", "matminer", "chgnet")
 
 
 @dataclass(frozen=True)
@@ -201,49 +195,6 @@ def _chosen(estimator: Any) -> dict[str, float]:  # noqa: ANN401 - any regressor
     if isinstance(last, ClippedRegressor):
         return {"alpha": float(last.regressor_[-1].alpha_)}
     return {}
-
-
-def environment() -> dict[str, Any]:
-    """Versions, commit and machine of this process, JSON values."""
-    return {
-        "versions": {
-            "dssl_sklearn": dssl_sklearn.__version__,
-            **{name: _version(name) for name in _LIBRARIES},
-        },
-        "python": platform.python_version(),
-        "commit": _commit(),
-        "machine": _cpu(),
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str:
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],  # noqa: S607 - the user's git
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    names = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
-    return ", ".join([*sorted(names), platform.machine()])
 
 
 def seconds_left(open_cells: Iterable[Cell], finished: Iterable[Record]) -> tuple[float, int]:

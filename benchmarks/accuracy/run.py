@@ -25,10 +25,11 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 import torch
+from common import environment
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from accuracy.jobs import Cell, cells_of, environment, rows_of, run_cell, seconds_left
+from accuracy.jobs import Cell, cells_of, rows_of, run_cell, seconds_left
 from accuracy.leakage import check_weights, reduced_formulas, without_test_crystals
 from accuracy.methods import Method, classical_methods
 from accuracy.networks import PaperSettings, network_methods, pretrain_paper

@@ -10,13 +10,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+# `common` is in the folder above.
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
+
+from common import machine, write_json
 
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -47,10 +51,10 @@ def main() -> None:
         found[job] = _in_own_process(job)
         found[job]["run"] = {
             "date": time.strftime("%Y-%m-%d"),
-            "cpu": platform.processor() or platform.machine(),
+            "cpu": machine(),
             "load_average_after": os.getloadavg()[0],
         }
-        results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_json(results, found)
         print(job, found[job], flush=True)
     write_page(found, ROOT / "docs/guide/scale.md")
 

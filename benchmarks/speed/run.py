@@ -18,14 +18,18 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import importlib
-import importlib.metadata
 import json
 import os
 import platform
-import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
+
+# `common` is in the folder above.
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
+
+from common import commit, versions, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
@@ -42,7 +46,6 @@ SECTIONS = {
     "hot_spots": "hot_spots:measure",
 }
 _LIBRARIES = (
-    "dssl_sklearn",
     "torch",
     "numpy",
     "scikit-learn",
@@ -97,8 +100,7 @@ def _store(output: Path, name: str, section: dict[str, Any]) -> None:
     """Write a section into the file, so that an interrupted run keeps what it has."""
     results = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
     results[name] = _rounded(section)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_json(output, results)
 
 
 def _rounded(value: Any) -> Any:  # noqa: ANN401 - any JSON value
@@ -119,8 +121,8 @@ def _describe(settings: Any) -> dict[str, Any]:  # noqa: ANN401 - its module is 
         "cores": os.cpu_count(),
         "load_average_before": os.getloadavg()[0],
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in _LIBRARIES},
-        "commit": _commit(),
+        "versions": versions(*_LIBRARIES),
+        "commit": commit(),
         "settings": settings.to_json(),
     }
 
@@ -134,19 +136,6 @@ def _cpu_model() -> str:
     found = {key.strip(): value.strip() for key, value in fields.items()}
     family = f"family {found.get('cpu family', '?')}, model {found.get('model', '?')}"
     return f"{found.get('model name', 'unknown')} ({family})"
-
-
-def _version(library: str) -> str | None:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=10"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return run.stdout.strip() or None
 
 
 if __name__ == "__main__":

@@ -15,14 +15,18 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import time
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+# `common` is in the folder above.
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
+
 import numpy as np
 import pandas as pd
+from common import versions, write_json
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 from scipy.stats import spearmanr
@@ -33,7 +37,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 from tqdm import tqdm
 
-import dssl_sklearn
 from dssl_sklearn import DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.datasets import (
     fetch_matbench,
@@ -170,10 +173,7 @@ def measure(options: argparse.Namespace) -> Row:
             intervals += measure_network(target, structures, y)
     return {
         "made": time.strftime("%Y-%m-%d"),
-        "versions": {
-            "dssl_sklearn": dssl_sklearn.__version__,
-            **{name: version(name) for name in ("mapie", "scikit-learn", "torch")},
-        },
+        "versions": versions("mapie", "scikit-learn", "torch"),
         "intervals": summary(intervals, ["target", "model", "drawn", "method", "level"]),
         "domains": summary(domains, ["target"]),
     }
@@ -285,7 +285,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.page_only:
         results = joined(measure(options), options.results)
-        options.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_json(options.results, results)
     write_page(json.loads(options.results.read_text(encoding="utf-8")), options.page)
 
 
