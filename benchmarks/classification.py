@@ -19,9 +19,8 @@ import numpy as np
 import torch
 from accuracy.classical import FOREST
 from accuracy.features import load_table
-from accuracy.report import fill
 from accuracy.tasks import N_FOLDS, draw_labels, load_task
-from common import environment, write_json
+from common import environment, fill_page, write_json
 from numpy.typing import NDArray
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
@@ -84,9 +83,7 @@ def main() -> None:
             if missing := [name for name in METHODS if name not in scores or name in options.again]:
                 found["scores"][key] = scores | scores_of(title, split, missing, options)
                 write_json(options.results, found)
-    page = options.page.read_text(encoding="utf-8")
-    page = fill(page, "classification", table(found["scores"], options.labels))
-    options.page.write_text(page, encoding="utf-8")
+    fill_page(options.page, {"classification": table(found["scores"], options.labels)})
 
 
 def scores_of(

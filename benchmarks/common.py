@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,31 @@ def write_json(path: Path, content: object) -> None:
     """Write JSON values into a file; its folder is made if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def fill_page(page: Path, contents: Mapping[str, str]) -> None:
+    """Replace what stands in a page between pairs of comments.
+
+    Parameters
+    ----------
+    page : Path
+        Markdown file.
+    contents : mapping of str to str
+        What to put between ``<!-- name -->`` and ``<!-- /name -->``, by name.
+
+    Raises
+    ------
+    ValueError
+        If the page does not have a pair exactly once; it is left as it is.
+    """
+    text = page.read_text(encoding="utf-8")
+    for name, content in contents.items():
+        before, after = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        head, _, rest = text.partition(before)
+        if before in rest or rest.count(after) != 1:
+            raise ValueError(f"{page} does not have exactly one pair of comments {name!r}")
+        text = f"{head}{before}\n{content}\n\n{after}{rest.partition(after)[2]}"
+    page.write_text(text, encoding="utf-8")
 
 
 def environment() -> dict[str, Any]:

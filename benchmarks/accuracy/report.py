@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # ruff: noqa: E402 - the modules beside this one are a package that a script is outside of
 sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from common import fill_page
 
 from accuracy.figure import draw_curves
 from accuracy.methods import ALONE, Method, classical_methods
@@ -58,18 +59,14 @@ def main() -> None:
     write_compact(options.results, records)
     titles = _titles(records, known)
     ours = [name for name, method in known.items() if method.ours]
-    page = options.page.read_text(encoding="utf-8")
     filled = contents(records, titles, ours)
     curves = series_of(records, "curves")
     if curves:
         draw_curves(curves, _whole(titles), options.figure)
         link = os.path.relpath(options.figure, options.page.parent)
         filled["figure"] = f"![Mean absolute error against the number of labels]({link})"
-    for name, content in filled.items():
-        page = fill(page, name, content)
-    options.page.write_text(page, encoding="utf-8")
-    readme = options.readme.read_text(encoding="utf-8")
-    options.readme.write_text(fill(readme, "accuracy", filled["summary"]), encoding="utf-8")
+    fill_page(options.page, filled)
+    fill_page(options.readme, {"accuracy": filled["summary"]})
     print(f"{len(records)} results -> {options.results}, {options.page}")
 
 
@@ -204,35 +201,6 @@ def leak_lines(records: Sequence[Record]) -> str:
             f"card: {agrees}"
         )
     return "\n".join(lines) or "No method with shipped weights has been run yet."
-
-
-def fill(page: str, name: str, content: str) -> str:
-    """Replace what stands between a pair of comments.
-
-    Parameters
-    ----------
-    page : str
-        The page.
-    name : str
-        Name in its comments ``<!-- name -->`` and ``<!-- /name -->``.
-    content : str
-        What to put there.
-
-    Returns
-    -------
-    str
-        The new page.
-
-    Raises
-    ------
-    ValueError
-        If the page does not have the pair exactly once.
-    """
-    pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    filled, count = pattern.subn(lambda match: f"{match[1]}\n{content}\n\n{match[2]}", page)
-    if count != 1:
-        raise ValueError(f"the page has {count} pairs of comments {name!r}, expected one")
-    return filled
 
 
 def _options() -> argparse.Namespace:

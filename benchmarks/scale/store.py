@@ -20,10 +20,9 @@ from typing import Any
 # `common` is in the folder above.
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
-from common import machine, write_json
+from common import fill_page, machine, write_json
 
 ROOT = Path(__file__).parents[2]
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def main() -> None:
@@ -70,7 +69,7 @@ def _in_own_process(job: str) -> dict[str, Any]:
 
 
 def write_page(found: dict[str, Any], page: Path) -> None:
-    """Replace the table between the marks of the page.
+    """Replace the table between the comments of the page.
 
     Parameters
     ----------
@@ -126,10 +125,7 @@ def write_page(found: dict[str, Any], page: Path) -> None:
             )  # fmt: skip
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---|---|")
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    text = "\n".join(lines)
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    fill_page(page, {"measured": "\n".join(lines)})
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from common import fill_page
 from targets import target_rows
 from text import number, share, spread, table, timing_rows
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-
 
 def write_page(results: Path, docs: Path) -> None:
-    """Replace the tables between the marks of the page, and draw the figure.
+    """Replace the tables between the comments of the page, and draw the figure.
 
     Parameters
     ----------
@@ -24,15 +23,11 @@ def write_page(results: Path, docs: Path) -> None:
         Folder of ``speed.md``.
     """
     found: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
-    page = docs / "speed.md"
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
     parts = [_machine(found), *target_rows(found)]
     for name, describe in _SECTIONS.items():
         if name in found:
             parts += ["", *describe(found[name])]
-    text = "\n".join(parts)
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    fill_page(docs / "speed.md", {"measured": "\n".join(parts)})
     if "growth" in found:
         from figure import draw_growth
 

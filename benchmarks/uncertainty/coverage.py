@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import time
 import warnings
@@ -26,7 +25,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import pandas as pd
-from common import versions, write_json
+from common import fill_page, versions, write_json
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 from scipy.stats import spearmanr
@@ -45,7 +44,6 @@ from dssl_sklearn.datasets import (
     load_formation_energy,
     load_piezoelectricity,
 )
-from dssl_sklearn.exceptions import DSSLError
 from dssl_sklearn.uncertainty import ApplicabilityDomain, ConformalRegressor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,19 +248,13 @@ def domain_table(rows: list[Row]) -> str:
 
 def write_page(results: Row, page: Path) -> None:
     """Put the tables between their comments."""
-    text = page.read_text(encoding="utf-8")
     rows = results["intervals"]
     tables = {
         "coverage": interval_table([row for row in rows if row["drawn"] == "crystals"]),
         "coverage-formulas": interval_table([row for row in rows if row["drawn"] == "formulas"]),
         "domain": domain_table(results["domains"]),
     }
-    for name, table in tables.items():
-        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise DSSLError(f"{page} has no <!-- {name} --> ... <!-- /{name} -->")
-        text = pattern.sub(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text)  # type: ignore[misc]
-    page.write_text(text, encoding="utf-8")
+    fill_page(page, tables)
 
 
 def main() -> None:

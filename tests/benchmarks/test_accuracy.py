@@ -350,13 +350,3 @@ class TestTables:
         from accuracy.tables import significant
 
         assert significant(value) == text
-
-    def test_a_page_is_filled_between_its_comments(self):
-        from accuracy.report import fill
-
-        page = "a\n<!-- t -->\nold\n<!-- /t -->\nb\n"
-        filled = fill(page, "t", "new")
-        assert filled == "a\n<!-- t -->\n\nnew\n\n<!-- /t -->\nb\n"
-        assert fill(filled, "t", "new") == filled
-        with pytest.raises(ValueError, match="0 pairs"):
-            fill(page, "u", "new")

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 import dssl_sklearn
 
 
@@ -24,3 +26,17 @@ def test_a_library_that_is_missing_has_no_version():
     from common import versions
 
     assert versions("no-such-library-here")["no-such-library-here"] is None
+
+
+def test_a_page_is_filled_between_its_comments(tmp_path):
+    from common import fill_page
+
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- t -->\nold\n<!-- /t -->\nb\n")
+    filled = "a\n<!-- t -->\n\nnew \\1\n\n<!-- /t -->\nb\n"
+    for _ in range(2):
+        fill_page(page, {"t": "new \\1"})
+        assert page.read_text() == filled
+    with pytest.raises(ValueError, match="one pair of comments 'u'"):
+        fill_page(page, {"t": "newer", "u": "new"})
+    assert page.read_text() == filled
