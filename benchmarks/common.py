@@ -94,3 +94,11 @@ def machine() -> str:
         return platform.machine()
     names = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
     return ", ".join([*sorted(names), platform.machine()])
+
+
+def memory_mb(name: str) -> float:
+    """Entry of ``/proc/self/status`` in MB (1e6 bytes): "VmRSS", "VmHWM" (its peak), "RssAnon"."""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise RuntimeError(f"/proc/self/status has no {name}; memory is measured on Linux only")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import memory_mb
 from skorch.callbacks import Callback
 
 from dssl_sklearn import DSSLPretrainer, DSSLRegressor
@@ -24,14 +25,6 @@ from dssl_sklearn.training.data import CrystalDataset
 _BATCH = 64
 #: Steps, or cut batches, that a candidate does before it is the other one's turn.
 _TURN = 5
-
-
-def memory_mb(name: str) -> float:
-    """Entry of ``/proc/self/status``, such as ``"VmHWM"`` (peak) or ``"RssAnon"``, in MB."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise KeyError(name)
 
 
 class FirstSteps(Callback):  # type: ignore[misc]

@@ -20,6 +20,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+# `common` is in the folder above.
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
+
+from common import memory_mb
+
 #: What the numerical libraries read when they are imported.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -202,17 +207,10 @@ def peak_memory(job: Job) -> dict[str, float]:
         ``before`` and ``peak`` resident memory in MB (1e6 bytes).
     """
     gc.collect()
-    before = _status("VmRSS")
+    before = memory_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     job()
-    return {"before": before, "peak": _status("VmHWM")}
-
-
-def _status(name: str) -> float:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(name + ":"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise RuntimeError(f"/proc/self/status has no {name}; memory is measured on Linux only")
+    return {"before": before, "peak": memory_mb("VmHWM")}
 
 
 def _main() -> None:

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 
@@ -40,3 +41,12 @@ def test_a_page_is_filled_between_its_comments(tmp_path):
     with pytest.raises(ValueError, match="one pair of comments 'u'"):
         fill_page(page, {"t": "newer", "u": "new"})
     assert page.read_text() == filled
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read on Linux only")
+def test_memory_is_that_of_the_process():
+    from common import memory_mb
+
+    assert 1 < memory_mb("VmRSS") <= memory_mb("VmHWM")
+    with pytest.raises(RuntimeError, match="has no VmNothing"):
+        memory_mb("VmNothing")
