@@ -4,7 +4,7 @@
     python benchmarks/answers.py --labels 400 --draws 2 --weights mp mp-distilled mine.safetensors
 
 Labels are drawn from four fifths of the formulas of a shipped set, errors are those on 300 crystals
-of the last fifth, as in ``kernel_share.py``; of matbench's phonons, those on 250 crystals of the
+of the last fifth, as in ``shipped.py``; of matbench's phonons, those on 250 crystals of the
 first training part. The process learns the logarithms of n, poly_total and phonons, as a regressor
 does there. Prints the change in percent of the error without an embedding, for several weights of
 an answer in entries of the embedding, and writes all errors as JSON.
@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from accuracy.tasks import load_task
 from common import write_json
-from kernel_share import LOADERS, validation_split
 from numpy.typing import NDArray
 from pymatgen.core import Structure
+from shipped import LOADERS, validation_split
 from torch import Tensor
 
 from dssl_sklearn.crystals.builder import GraphBuilder

@@ -25,17 +25,12 @@ import numpy as np
 import pandas as pd
 import torch
 from common import machine, versions, write_json
+from shipped import SETS
 from tqdm import tqdm
 
 from dssl_sklearn import DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.crystals.stiffness import prior_stiffness
-from dssl_sklearn.datasets import (
-    load_corpus,
-    load_dielectric,
-    load_elasticity,
-    load_formation_energy,
-    load_piezoelectricity,
-)
+from dssl_sklearn.datasets import load_corpus
 from dssl_sklearn.objectives import (
     Contrastive,
     Denoising,
@@ -48,6 +43,13 @@ from dssl_sklearn.objectives import (
 PRIOR = prior_stiffness()
 N_LABELS = 100
 MAX_VALIDATION = 300
+#: Target and the set that has it.
+TARGETS = {
+    "log10_K_VRH": "elasticity",
+    "log10_G_VRH": "elasticity",
+    "n": "dielectric",
+    "formation_energy": "formation_energy",
+}
 
 #: Name -> objectives; None is the network from scratch, a string the name of shipped weights.
 CANDIDATES: dict[str, Any] = {
@@ -129,15 +131,9 @@ def part_of(formula: str) -> int:
 
 def load_tasks() -> dict[str, dict[str, Any]]:
     """Structures, targets and the part of every row."""
-    loaders = {
-        "log10_K_VRH": load_elasticity,
-        "log10_G_VRH": load_elasticity,
-        "n": load_dielectric,
-        "formation_energy": load_formation_energy,
-    }
     tasks = {}
-    for target, load in loaders.items():
-        structures, y = load(target=target, return_X_y=True)
+    for target, name in TARGETS.items():
+        structures, y = SETS[name](target=target, return_X_y=True)
         parts = np.array([part_of(s.composition.reduced_formula) for s in structures])
         tasks[target] = {"X": structures, "y": y, "parts": parts}
     return tasks
@@ -145,8 +141,7 @@ def load_tasks() -> dict[str, dict[str, Any]]:
 
 def pretraining_crystals(corpus_path: Path | None, n_crystals: int, max_sites: int) -> Any:  # noqa: ANN401
     """Crystals without any formula of validation or reserve."""
-    loaders = (load_elasticity, load_dielectric, load_piezoelectricity, load_formation_energy)
-    shipped = [s for load in loaders for s in load().data]
+    shipped = [s for load in SETS.values() for s in load().data]
     held_out = {f for f in (s.composition.reduced_formula for s in shipped) if part_of(f) in (0, 1)}
     if corpus_path is None:
         return [s for s in shipped if s.composition.reduced_formula not in held_out]

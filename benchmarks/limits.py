@@ -5,7 +5,7 @@
 No set that ships has many equal labels but for the energies above the hull, so that here a
 property is what exceeds a threshold, 0 for the rest. Labels are drawn from four fifths of the
 formulas, errors are those on the crystals of the last fifth (300 at most), as in
-``kernel_share.py``. Each fit is judged with limit and margin, with the limit alone, and with
+``shipped.py``. Each fit is judged with limit and margin, with the limit alone, and with
 neither. Prints a table of mean absolute errors and writes it as JSON.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from common import environment, write_json
-from kernel_share import drawn
+from shipped import drawn
 
 from dssl_sklearn import DSSLRegressor
 from dssl_sklearn.datasets import load_dielectric, load_formation_energy, load_piezoelectricity

@@ -25,19 +25,13 @@ import numpy as np
 import torch
 from common import machine, versions, write_json
 from numpy.typing import NDArray
+from shipped import SETS
 
 import dssl_sklearn
 from dssl_sklearn import DSSLPretrainer
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
-from dssl_sklearn.datasets import (
-    Corpus,
-    load_corpus,
-    load_dielectric,
-    load_elasticity,
-    load_formation_energy,
-    load_piezoelectricity,
-)
+from dssl_sklearn.datasets import Corpus, load_corpus
 from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.objectives import Descriptors, Displacement, MaskedAtoms, Objective
 
@@ -126,8 +120,7 @@ def main() -> None:
 
 def training_crystals(path: Path, max_sites: int) -> tuple[Corpus, NDArray[np.int64]]:
     """Crystals of the corpus that are small and of no benchmark, and their rows in the file."""
-    loaders = (load_elasticity, load_dielectric, load_piezoelectricity, load_formation_energy)
-    benchmarks = {formula for load in loaders for formula in load().formulas}
+    benchmarks = {formula for load in SETS.values() for formula in load().formulas}
     everything = load_corpus(path)
     small = everything[np.flatnonzero(everything.n_sites <= max_sites)]
     corpus = small.without_formulas(benchmarks)

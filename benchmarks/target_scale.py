@@ -5,26 +5,25 @@
 
 For each task and draw a `DSSLRegressor` learns the labels with ``target_scale`` "linear", "log"
 (where all targets are positive) and "auto", and predicts held-out formulas of the training part of
-one split, those of ``kernel_share.py``. Prints mean absolute errors and writes JSON.
+one split, those of ``shipped.py``. Prints mean absolute errors and writes JSON.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from common import environment, write_json
-from kernel_share import LOADERS, drawn
+from shipped import LOADERS, drawn, parse_options
 
 from dssl_sklearn import DSSLRegressor
 
 
 def main() -> None:
     """Fit, print and write."""
-    options = _options()
+    options = parse_options(__doc__, Path("outputs/target_scale.json"))
     torch.set_num_threads(1)
     pretrained = None if options.pretrained == "none" else options.pretrained
     results: dict[str, list[dict[str, Any]]] = {}
@@ -62,20 +61,6 @@ def errors(
         wrong = np.abs(model.predict(X) - expected)
         found[scale] = {"mae": float(wrong.mean()), "is_log": bool(model.y_is_log_[0])}
     return found
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--tasks", nargs="+", choices=LOADERS, default=list(LOADERS))
-    add("--labels", type=int, default=100)
-    add("--draws", type=int, default=3)
-    add("--pretrained", default="mp-distilled", help='weights, or "none"')
-    add("--epochs", type=int, help="of fine-tuning; default: the recipe's")
-    add("--output", type=Path, default=Path("outputs/target_scale.json"))
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

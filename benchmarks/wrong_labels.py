@@ -3,7 +3,7 @@
     python benchmarks/wrong_labels.py
 
 Labels are drawn from four fifths of the formulas of a shipped set, errors are those on 300 crystals
-of the last fifth, as in ``kernel_share.py``. Beside ours stands a random forest on statistics of
+of the last fifth, as in ``shipped.py``. Beside ours stands a random forest on statistics of
 element properties. Prints a table of mean absolute errors and writes it as JSON.
 """
 
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from common import environment, write_json
-from kernel_share import LOADERS, drawn
 from numpy.typing import NDArray
+from shipped import LOADERS, drawn
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer

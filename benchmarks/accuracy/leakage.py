@@ -9,14 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from shipped import SETS
 
-from dssl_sklearn.datasets import (
-    Corpus,
-    load_dielectric,
-    load_elasticity,
-    load_formation_energy,
-    load_piezoelectricity,
-)
+from dssl_sklearn.datasets import Corpus
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -44,8 +39,7 @@ def reduced_formulas(structures: Sequence[Structure]) -> list[str]:
 @cache
 def shipped_formulas() -> frozenset[str]:
     """Reduced formulas of the labeled sets inside the package, which its weights leave out."""
-    loaders = (load_elasticity, load_dielectric, load_piezoelectricity, load_formation_energy)
-    return frozenset(f for load in loaders for f in reduced_formulas(load().data))
+    return frozenset(f for load in SETS.values() for f in reduced_formulas(load().data))
 
 
 def check_weights(card: Path, corpus: Corpus, test_formulas: Iterable[str]) -> dict[str, Any]:

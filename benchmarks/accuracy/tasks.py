@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from shipped import SETS
 from sklearn.model_selection import KFold
 
-from dssl_sklearn.datasets import (
-    fetch_matbench,
-    load_dielectric,
-    load_elasticity,
-    load_formation_energy,
-    load_piezoelectricity,
-)
+from dssl_sklearn.datasets import fetch_matbench
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -141,14 +136,8 @@ def load_task(name: str, data_dir: Path) -> Task:
 
 @cache
 def _load_crystals(crystals: str, data_dir: Path) -> Any:  # noqa: ANN401 - a Bunch
-    loaders: dict[str, Callable[..., Any]] = {
-        "elasticity": load_elasticity,
-        "dielectric": load_dielectric,
-        "formation_energy": load_formation_energy,
-        "piezoelectricity": load_piezoelectricity,
-    }
-    if crystals in loaders:
-        return loaders[crystals](target="all")
+    if crystals in SETS:
+        return SETS[crystals](target="all")
     return fetch_matbench(crystals, data_dir)
 
 
