@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -50,8 +50,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Yields
     ------
     Path
-        Empty file in the same folder, with the suffix of `path`. It is removed on any error, and
-        `path` is then as it was.
+        Empty file in the same folder, removed on any error; `path` is then as it was.
 
     Raises
     ------
@@ -59,9 +58,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the folder cannot be written to, or there is something other than a file.
     """
     target = regular_target(path)
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix
-    )
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=_temporary_prefix(target))
     os.close(handle)
     part = Path(name)
     try:
@@ -73,5 +70,44 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         part.chmod(0o666 & ~umask)
         part.replace(target)
+        _sync_folder(target.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file in UTF-8, all or nothing."""
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def probe_folder(path: Path) -> None:
+    """Raise ``OSError`` if no file can be written beside `path`."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_temporary_prefix(path))
+    try:
+        os.write(handle, bytes(4096))
+    finally:
+        os.close(handle)
+        Path(temporary).unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what processes left that were killed while they wrote `path`."""
+    prefix = _temporary_prefix(path)
+    for leftover in path.parent.iterdir():
+        if leftover.name.startswith(prefix):
+            leftover.unlink(missing_ok=True)
+
+
+def _temporary_prefix(path: Path) -> str:
+    return f".{path.name}."
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, where the system can do that."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

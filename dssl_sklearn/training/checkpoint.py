@@ -18,21 +18,14 @@ from skorch.callbacks import Callback
 from skorch.history import History
 from torch import Tensor
 
+from dssl_sklearn._atomic import probe_folder, remove_leftovers
 from dssl_sklearn._checks import check_path
 from dssl_sklearn.exceptions import InvalidInputError, WeightsError
 from dssl_sklearn.training.callbacks import StopEarly
 from dssl_sklearn.training.data import CrystalDataset
 from dssl_sklearn.training.nets import CrystalNet
 from dssl_sklearn.training.schedules import CosineSchedule, PlateauSchedule
-from dssl_sklearn.training.weights import (
-    load_state,
-    plain,
-    prefixed,
-    probe_folder,
-    read_weights,
-    remove_leftovers,
-    write_weights,
-)
+from dssl_sklearn.training.weights import load_state, plain, prefixed, read_weights, write_weights
 
 #: What a malformed description makes fail.
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)

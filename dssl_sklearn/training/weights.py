@@ -12,9 +12,7 @@ import json
 import math
 import os
 import struct
-import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from dssl_sklearn._atomic import regular_target
+from dssl_sklearn._atomic import atomic_path
 from dssl_sklearn.exceptions import WeightsError
 
 #: Raised when the layout of files changes; older ones stay readable.
@@ -65,56 +63,10 @@ def write_weights(
     if len(data) > MAX_BYTES or len(text) > MAX_HEADER_BYTES // 2:
         raise WeightsError(f"cannot write {os.fspath(path)!r}: too large to be read back")
     try:
-        target = regular_target(path)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=_temporary_prefix(target))
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            # mkstemp makes a private file; give it the mode that open() would.
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)
-            Path(temporary).replace(target)
-            _sync_folder(target.parent)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with atomic_path(path) as part:
+            part.write_bytes(data)
     except OSError as error:
         raise WeightsError(f"cannot write {os.fspath(path)!r}: {error}") from error
-
-
-def probe_folder(path: Path) -> None:
-    """Raise ``OSError`` if no file can be written beside `path`."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_temporary_prefix(path))
-    try:
-        os.write(handle, bytes(4096))
-    finally:
-        os.close(handle)
-        Path(temporary).unlink(missing_ok=True)
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove what processes left that were killed while they wrote `path`."""
-    prefix = _temporary_prefix(path)
-    for leftover in path.parent.iterdir():
-        if leftover.name.startswith(prefix):
-            leftover.unlink(missing_ok=True)
-
-
-def _temporary_prefix(path: Path) -> str:
-    return f".{path.name}."
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where the system can do that."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

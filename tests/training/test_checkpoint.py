@@ -240,38 +240,23 @@ def test_a_checkpoint_with_a_right_checksum_and_wrong_content(checkpoint, change
 # ---- disks that fail ------------------------------------------------------------------------
 
 
-class LimitedFile:
-    """File on a disk that has room for some more bytes."""
-
-    def __init__(self, file, room):
-        self.file = file
-        self.room = room
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-
-    def __getattr__(self, name):
-        return getattr(self.file, name)
-
-    def write(self, data):
-        self.file.write(data[: self.room[0]])
-        if len(data) > self.room[0]:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.room[0] -= len(data)
-
-
 def test_a_disk_that_fills_up_keeps_the_last_checkpoint(tiny, data, tmp_path, monkeypatch):
     params = {**tiny, "max_epochs": 4}
     whole = DSSLRegressor(**params).fit(*data)
     folder = tmp_path / "first"
     DSSLRegressor(**params, checkpoint_dir=folder).fit(*data)
-    room, real = [2 * next(folder.iterdir()).stat().st_size], os.fdopen
+    room, real = 2 * next(folder.iterdir()).stat().st_size, Path.write_bytes
     folder = tmp_path / "second"
+
+    def write(path, data):
+        nonlocal room
+        real(path, data[:room])
+        room -= len(data)
+        if room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     with monkeypatch.context() as patch:
-        patch.setattr("os.fdopen", lambda *args: LimitedFile(real(*args), room))
+        patch.setattr(Path, "write_bytes", write)
         with pytest.raises(WeightsError, match=r"cannot write .*No space left on device"):
             DSSLRegressor(**params, checkpoint_dir=folder).fit(*data)
     (path,) = folder.iterdir()
