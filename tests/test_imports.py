@@ -105,7 +105,7 @@ def test_every_part_is_looked_at():
 @pytest.mark.parametrize(
     "part, source",
     [
-        ("crystals", "from dssl_sklearn.models import MLPHead"),
+        ("crystals", "from dssl_sklearn.models import EnsembleHead"),
         ("views", "import dssl_sklearn.models.heads"),
         ("models", "from dssl_sklearn.views.view import draw_views"),
         ("objectives", "def f():\n    from dssl_sklearn.training import nets"),
@@ -132,7 +132,7 @@ def test_a_forbidden_import_is_found(part, source):
     [
         ("estimators", "from dssl_sklearn.training.data import HoldOut"),
         ("estimators", "from dssl_sklearn import __version__"),
-        ("models", "from dssl_sklearn.models.heads import MLPHead\nimport torch"),
+        ("models", "from dssl_sklearn.models.heads import EnsembleHead\nimport torch"),
         ("views", "from dssl_sklearn.exceptions import InvalidInputError"),
     ],
 )

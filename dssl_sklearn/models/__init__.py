@@ -4,7 +4,7 @@ from dssl_sklearn.models.backbone import Backbone, make_backbone
 from dssl_sklearn.models.deeper_gatgnn import DeeperGATGNN
 from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
 from dssl_sklearn.models.gated import GatedBackbone
-from dssl_sklearn.models.heads import EnsembleHead, MLPHead
+from dssl_sklearn.models.heads import EnsembleHead
 from dssl_sklearn.models.layers import DistanceExpansion, SiteEncoder
 from dssl_sklearn.models.readout import (
     AttentionReadout,
@@ -23,7 +23,6 @@ __all__ = [
     "DistanceExpansion",
     "EnsembleHead",
     "GatedBackbone",
-    "MLPHead",
     "MeanMaxReadout",
     "MeanReadout",
     "MeanStdReadout",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,71 +11,8 @@ from torch.nn import functional as F
 from dssl_sklearn._checks import check_integer, check_probability
 
 
-class MLPHead(nn.Module):
-    """Fully connected layers with SiLU between them.
-
-    Parameters
-    ----------
-    in_width : int
-        Length of an embedding.
-    out_width : int
-        Number of outputs.
-    hidden : int, default=64
-        Width of the hidden layers.
-    n_hidden_layers : int, default=1
-        Number of hidden layers; 0 makes the head linear.
-    dropout : float, default=0.0
-        Share of hidden features dropped in training.
-
-    Raises
-    ------
-    InvalidInputError
-        If a parameter is out of range.
-    """
-
-    def __init__(
-        self,
-        in_width: int,
-        out_width: int,
-        *,
-        hidden: int = 64,
-        n_hidden_layers: int = 1,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        check_integer("in_width", in_width)
-        check_integer("out_width", out_width)
-        check_integer("hidden", hidden)
-        check_integer("n_hidden_layers", n_hidden_layers, minimum=0)
-        check_probability("dropout", dropout)
-        layers: list[nn.Module] = []
-        width = in_width
-        for _ in range(n_hidden_layers):
-            layers += [nn.Linear(width, hidden), nn.SiLU()]
-            if dropout > 0:
-                layers.append(nn.Dropout(dropout))
-            width = hidden
-        self.layers = nn.Sequential(*layers, nn.Linear(width, out_width))
-
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Predict.
-
-        Parameters
-        ----------
-        embeddings : Tensor of shape (n_rows, in_width)
-            Embeddings of sites or crystals.
-
-        Returns
-        -------
-        Tensor of shape (n_rows, out_width)
-            Outputs.
-        """
-        output: Tensor = self.layers(embeddings)
-        return output
-
-
 class EnsembleHead(nn.Module):
-    """Several heads of one shape, each with weights of its own.
+    """Several heads of one shape, fully connected layers with SiLU between them.
 
     The members start from different random weights and never see each other, so that their mean
     errs less than one of them, and their spread tells where the labels leave the answer open.
@@ -122,24 +61,20 @@ class EnsembleHead(nn.Module):
     ) -> None:
         super().__init__()
         check_integer("n_members", n_members)
-        members = [
-            MLPHead(
-                in_width,
-                out_width,
-                hidden=hidden,
-                n_hidden_layers=n_hidden_layers,
-                dropout=dropout,
-            )
-            for _ in range(n_members)
-        ]
+        check_integer("in_width", in_width)
+        check_integer("out_width", out_width)
+        check_integer("hidden", hidden)
+        check_integer("n_hidden_layers", n_hidden_layers, minimum=0)
+        check_probability("dropout", dropout)
         self.dropout = dropout
         visible = torch.ones(n_members, 1, in_width)
         if plain_width is not None:
             visible[1::2, :, plain_width:] = 0
         self.register_buffer("visible", visible, persistent=False)
+        widths = [in_width, *[hidden] * n_hidden_layers, out_width]
+        members = [[nn.Linear(*ends) for ends in pairwise(widths)] for _ in range(n_members)]
         # One stack of matrices per layer: as many products as a single head, whatever n_members.
-        linear = [[m for m in member.layers if isinstance(m, nn.Linear)] for member in members]
-        layers = list(zip(*linear, strict=True))
+        layers = list(zip(*members, strict=True))
         self.weights = nn.ParameterList(
             torch.stack([member.weight.detach().T for member in layer]) for layer in layers
         )

@@ -1,25 +1,9 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.models import EnsembleHead, MLPHead
-
-
-def member(head, index):
-    """The head of this number, as one by itself."""
-    hidden = head.weights[0].shape[2] if len(head.weights) > 1 else 1
-    single = MLPHead(
-        head.weights[0].shape[1],
-        head.weights[-1].shape[2],
-        hidden=hidden,
-        n_hidden_layers=len(head.weights) - 1,
-    )
-    linear = [layer for layer in single.layers if isinstance(layer, torch.nn.Linear)]
-    with torch.no_grad():
-        for layer, weight, bias in zip(linear, head.weights, head.biases, strict=True):
-            layer.weight.copy_(weight[index].T)
-            layer.bias.copy_(bias[index, 0])
-    return single
+from dssl_sklearn.models import EnsembleHead
 
 
 @pytest.mark.parametrize("n_hidden_layers", [0, 1, 2])
@@ -28,8 +12,13 @@ def test_members_equal_heads_by_themselves(n_hidden_layers):
     embeddings = torch.randn(7, 6)
     found = head(embeddings)
     assert found.shape == (7, 3, 2)
+    assert len(head.weights) == n_hidden_layers + 1
     for index in range(3):
-        torch.testing.assert_close(found[:, index], member(head, index)(embeddings))
+        layers = [(w[index].T, b[index, 0]) for w, b in zip(head.weights, head.biases, strict=True)]
+        rows = F.linear(embeddings, *layers[0])
+        for layer in layers[1:]:
+            rows = F.linear(F.silu(rows), *layer)
+        torch.testing.assert_close(found[:, index], rows)
 
 
 def test_members_differ_from_the_start():
@@ -61,7 +50,16 @@ def test_dropout_acts_in_training_only():
     assert (head(embeddings) == head(embeddings)).all()
 
 
-@pytest.mark.parametrize("bad", [{"n_members": 0}, {"hidden": 0}, {"dropout": 2.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"n_members": 0},
+        {"hidden": 0},
+        {"n_hidden_layers": -1},
+        {"dropout": 1.0},
+        {"dropout": "0.1"},
+    ],
+)
 def test_bad_parameters(bad):
-    with pytest.raises(InvalidInputError, match=next(iter(bad))):
+    with pytest.raises(InvalidInputError, match=f"{next(iter(bad))} must be"):
         EnsembleHead(4, 1, **bad)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from dssl_sklearn.crystals.elements import element_features
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.models import DistanceExpansion, MLPHead, SiteEncoder
+from dssl_sklearn.models import DistanceExpansion, SiteEncoder
 from dssl_sklearn.models.segments import (
     segment_count,
     segment_softmax,
@@ -128,24 +128,3 @@ class TestSegments:
         (out * weights).sum().backward()
         (expected * weights).sum().backward()
         torch.testing.assert_close(logits.grad, other.grad, rtol=0, atol=1e-12)
-
-
-class TestMLPHead:
-    @pytest.mark.parametrize("depth, n_linear", [(0, 1), (1, 2), (3, 4)])
-    def test_depth_and_shape(self, depth, n_linear):
-        head = MLPHead(5, 2, hidden=7, n_hidden_layers=depth)
-        assert head(torch.randn(4, 5)).shape == (4, 2)
-        assert sum(isinstance(m, torch.nn.Linear) for m in head.modules()) == n_linear
-
-    def test_dropout_in_training_only(self):
-        head, rows = MLPHead(5, 2, dropout=0.5), torch.randn(4, 5)
-        assert not torch.equal(head(rows), head(rows))
-        head.eval()
-        assert torch.equal(head(rows), head(rows))
-
-    @pytest.mark.parametrize(
-        "wrong", [{"hidden": 0}, {"n_hidden_layers": -1}, {"dropout": 1.0}, {"dropout": "0.1"}]
-    )
-    def test_out_of_range(self, wrong):
-        with pytest.raises(InvalidInputError, match=f"{next(iter(wrong))} must be"):
-            MLPHead(5, 2, **wrong)
