@@ -14,7 +14,7 @@ from torch import Tensor
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.elements import element_features, element_property
 from dssl_sklearn.crystals.stiffness import prior_stiffness
-from dssl_sklearn.models.segments import segment_count, segment_sum
+from dssl_sklearn.models.segments import mean_over_sites, segment_count, segment_sum
 
 #: Decay length of the bond weights in angstrom, close to the 0.37 of bond valences (Brown and
 #: Altermatt, Acta Cryst. B 41, 244 (1985)).
@@ -81,8 +81,8 @@ def describe(batch: CrystalBatch, elements: Tensor) -> tuple[Tensor, Tensor]:
     contrast = bonds.average((properties[source] - properties[target]).abs())
     sites = torch.cat([bonds.lengths(), around, contrast], 1)
     local = torch.cat([sites, properties], 1)
-    mean = _mean(local, batch)
-    variance = _mean((local - mean.index_select(0, batch.batch)).square(), batch)
+    mean = mean_over_sites(local, batch)
+    variance = mean_over_sites((local - mean.index_select(0, batch.batch)).square(), batch)
     crystals = [_densities(batch, elements, bonds), mean, (variance + 1e-6).sqrt()]
     return sites, torch.cat(crystals, 1)
 
@@ -165,15 +165,10 @@ def _densities(batch: CrystalBatch, elements: Tensor, bonds: _Bonds) -> Tensor:
     return torch.cat([(volume / count).log(), (total / volume).clamp_min(1e-9).log()], 1)
 
 
-def _mean(sites: Tensor, batch: CrystalBatch) -> Tensor:
-    count = segment_count(batch.batch, batch.n_crystals)
-    return segment_sum(sites, batch.batch, batch.n_crystals) / count
-
-
 def _statistics(sites: Tensor, batch: CrystalBatch) -> Tensor:
     """Mean, deviation, minimum and maximum over the sites of each crystal."""
-    mean = _mean(sites, batch)
-    deviation = _mean((sites - mean.index_select(0, batch.batch)).square(), batch).sqrt()
+    mean = mean_over_sites(sites, batch)
+    deviation = mean_over_sites((sites - mean.index_select(0, batch.batch)).square(), batch).sqrt()
     index = batch.batch.unsqueeze(1).expand_as(sites)
     empty = torch.zeros_like(mean)
     extremes = [
@@ -185,7 +180,7 @@ def _statistics(sites: Tensor, batch: CrystalBatch) -> Tensor:
 def _covariances(sites: Tensor, batch: CrystalBatch) -> Tensor:
     """Covariances over the sites of each crystal of every two columns."""
     count = segment_count(batch.batch, batch.n_crystals)
-    centered = sites - _mean(sites, batch).index_select(0, batch.batch)
+    centered = sites - mean_over_sites(sites, batch).index_select(0, batch.batch)
     # A product of matrices for each crystal takes an eighth of the time of one for each site.
     of_crystals = torch.split(centered, count.squeeze(1).long().tolist())
     products = torch.stack([columns.T @ columns for columns in of_crystals])

@@ -13,7 +13,7 @@ from dssl_sklearn._checks import check_integer
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.models._build import build_module
-from dssl_sklearn.models.segments import segment_count, segment_softmax, segment_sum
+from dssl_sklearn.models.segments import mean_over_sites, segment_softmax, segment_sum
 
 #: Keeps the gradient of the standard deviation finite where all sites are equal.
 _VARIANCE_FLOOR = 1e-6
@@ -66,7 +66,7 @@ class MeanReadout(Readout):
 
     def forward(self, sites: Tensor, batch: CrystalBatch) -> Tensor:
         """Embed the crystals, shape (n_crystals, width)."""
-        return _mean(sites, batch)
+        return mean_over_sites(sites, batch)
 
 
 class MeanStdReadout(Readout):
@@ -88,8 +88,8 @@ class MeanStdReadout(Readout):
 
     def forward(self, sites: Tensor, batch: CrystalBatch) -> Tensor:
         """Embed the crystals, shape (n_crystals, width)."""
-        mean = _mean(sites, batch)
-        variance = _mean((sites - mean.index_select(0, batch.batch)).square(), batch)
+        mean = mean_over_sites(sites, batch)
+        variance = mean_over_sites((sites - mean.index_select(0, batch.batch)).square(), batch)
         deviation = (variance + _VARIANCE_FLOOR).sqrt() - _VARIANCE_FLOOR**0.5
         return torch.cat([mean, deviation], dim=1)
 
@@ -119,7 +119,7 @@ class MeanMaxReadout(Readout):
 
     def forward(self, sites: Tensor, batch: CrystalBatch) -> Tensor:
         """Embed the crystals, shape (n_crystals, width)."""
-        return torch.cat([_mean(sites, batch), _max(sites, batch)], dim=1)
+        return torch.cat([mean_over_sites(sites, batch), _max(sites, batch)], dim=1)
 
 
 class AttentionReadout(Readout):
@@ -231,11 +231,6 @@ def make_readout(
         "attention": AttentionReadout,
     }
     return build_module("readout", readout, known, site_width, **params)
-
-
-def _mean(sites: Tensor, batch: CrystalBatch) -> Tensor:
-    count = segment_count(batch.batch, batch.n_crystals)
-    return segment_sum(sites, batch.batch, batch.n_crystals) / count
 
 
 def _max(sites: Tensor, batch: CrystalBatch) -> Tensor:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dssl_sklearn.crystals.batch import CrystalBatch
+
 #: Sums of exponentials up to this one stay below the infinity of float32.
 _LARGEST_LOGIT = 60.0
 
@@ -52,6 +54,12 @@ def segment_count(index: Tensor, n_segments: int) -> Tensor:
     """
     ones = torch.ones(len(index), device=index.device, dtype=torch.float32)
     return segment_sum(ones, index, n_segments).clamp_min(1).unsqueeze(1)
+
+
+def mean_over_sites(values: Tensor, batch: CrystalBatch) -> Tensor:
+    """Average values of shape (n_sites, k) over the sites of each crystal."""
+    count = segment_count(batch.batch, batch.n_crystals)
+    return segment_sum(values, batch.batch, batch.n_crystals) / count
 
 
 def segment_softmax(logits: Tensor, index: Tensor, n_segments: int) -> Tensor:

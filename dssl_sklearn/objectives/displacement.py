@@ -14,7 +14,7 @@ from dssl_sklearn._checks import check_integer, check_number
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.layers import DistanceExpansion
-from dssl_sklearn.models.segments import segment_count, segment_sum
+from dssl_sklearn.models.segments import mean_over_sites, segment_count, segment_sum
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
 from dssl_sklearn.views.view import ViewSpec
 
@@ -119,9 +119,7 @@ class DisplacementHead(ObjectiveHead):
         (view,) = encoded
         moved = view.view.batch
         moves = (moved.positions - clean.positions) / self.move
-        count = segment_count(clean.batch, clean.n_crystals)
-        drift = segment_sum(moves, clean.batch, clean.n_crystals) / count
-        target = moves - drift.index_select(0, clean.batch)
+        target = moves - mean_over_sites(moves, clean).index_select(0, clean.batch)
         loss = F.mse_loss(self._predict(view.sites, moved), target)
         variance = target.square().mean()
         # In cells of one site nothing moves against anything.
