@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dssl_sklearn._checks import check_integer, check_number
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.models.layers import DistanceExpansion
+from dssl_sklearn.objectives._layers import EdgeHead
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
 from dssl_sklearn.views.view import ViewSpec
 
@@ -87,14 +87,11 @@ class Denoising(Objective):
         return DenoisingHead(self, site_width)
 
 
-class DenoisingHead(ObjectiveHead):
-    r"""One hidden layer per edge, whose parts from the sites are computed once per site.
+class DenoisingHead(EdgeHead):
+    r"""The clean length of every edge, :math:`m + s\, s_{ij}` with the numbers of an `EdgeHead`.
 
-    .. math:: \hat d = m + s\,\big(w \cdot \mathrm{SiLU}(W_s x_{source} + W_t x_{target}
-              [+ W_e\, \mathrm{rbf}(d)] + b) + c\big)
-
-    with m and s the mean and the standard deviation of the clean distances in training.
-    The loss is smooth L1 in units of s.
+    Here m and s are mean and standard deviation of the clean distances in training. The loss is
+    smooth L1 in units of s.
 
     Parameters
     ----------
@@ -106,44 +103,23 @@ class DenoisingHead(ObjectiveHead):
 
     mean: Tensor
     scale: Tensor
-    cutoff: Tensor
 
     def __init__(self, objective: Denoising, site_width: int) -> None:
-        super().__init__()
-        width = int(objective.width)
+        n_basis = int(objective.n_basis) if objective.sees_distance else None
+        super().__init__(site_width, int(objective.width), n_basis)
         self.register_buffer("mean", torch.tensor(0.0))
         self.register_buffer("scale", torch.tensor(1.0))
-        self.register_buffer("cutoff", torch.tensor(8.0))
-        self.from_source = nn.Linear(site_width, width, bias=False)
-        self.from_target = nn.Linear(site_width, width)
-        self.from_edge: nn.Linear | None = None
-        if objective.sees_distance:
-            # In units of the cutoff, which only the data tell.
-            self.expansion = DistanceExpansion(int(objective.n_basis), 1.0)
-            self.from_edge = nn.Linear(int(objective.n_basis), width, bias=False)
-        self.out = nn.Linear(width, 1)
 
     def fit_statistics(self, dataset: GraphDataset) -> None:
         """Learn the cutoff of the graphs, and mean and spread of their distances."""
-        self.cutoff.fill_(dataset.cutoff)
+        super().fit_statistics(dataset)
         self.mean.fill_(float(dataset.distance.mean(dtype="f8")))
         self.scale.fill_(max(float(dataset.distance.std(dtype="f8")), 1e-3))
 
     def forward(self, encoded: Sequence[EncodedView], clean: CrystalBatch) -> Outcome:
         """Compute the loss, and the mean absolute error of the distances in angstrom."""
         (view,) = encoded
-        predicted = self._predict(view.sites, view.view.batch)
+        predicted = self.of_edges(view.sites, view.view.batch).squeeze(-1)
         target = (clean.edge_distance - self.mean) / self.scale
         error = (predicted.detach() - target).abs().mean() * self.scale
         return Outcome(F.smooth_l1_loss(predicted, target), {"mae": error})
-
-    def _predict(self, sites: Tensor, moved: CrystalBatch) -> Tensor:
-        """Standardized distances, shape (n_edges,)."""
-        source, target = moved.edge_index
-        # index_select: its gradient is a plain sum, several times faster than that of indexing.
-        hidden = self.from_source(sites).index_select(0, source)
-        hidden = hidden + self.from_target(sites).index_select(0, target)
-        if self.from_edge is not None:
-            hidden = hidden + self.from_edge(self.expansion(moved.edge_distance / self.cutoff))
-        predicted: Tensor = self.out(F.silu(hidden))
-        return predicted.squeeze(-1)

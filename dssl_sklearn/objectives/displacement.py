@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dssl_sklearn._checks import check_integer, check_number
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.models.layers import DistanceExpansion
 from dssl_sklearn.models.segments import mean_over_sites, segment_count, segment_sum
+from dssl_sklearn.objectives._layers import EdgeHead
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
 from dssl_sklearn.views.view import ViewSpec
-
-if TYPE_CHECKING:
-    from dssl_sklearn.crystals.dataset import GraphDataset
 
 
 @dataclass(frozen=True)
@@ -78,12 +74,11 @@ class Displacement(Objective):
         return DisplacementHead(self, site_width)
 
 
-class DisplacementHead(ObjectiveHead):
-    r"""A number per edge from both sites and the moved length, summed along the edges.
+class DisplacementHead(EdgeHead):
+    r"""Numbers of an `EdgeHead` from both sites and the moved length, summed along the edges.
 
     .. math:: \frac{\hat u_i}{\sigma} = \frac{1}{\sqrt{|N(i)|}} \sum_{j \in N(i)}
-              \big(w \cdot \mathrm{SiLU}(W_s x_j + W_t x_i + W_e\, g(d_{ij}) + b) + c\big)
-              \frac{r_{ij}}{d_{ij}}
+              s_{ij} \frac{r_{ij}}{d_{ij}}
 
     The loss is the mean squared error in units of the size of the moves. The mean move of all sites
     of a crystal is left out of the target, since it changes nothing.
@@ -96,23 +91,9 @@ class DisplacementHead(ObjectiveHead):
         Width of the site embeddings.
     """
 
-    cutoff: Tensor
-
     def __init__(self, objective: Displacement, site_width: int) -> None:
-        super().__init__()
-        width = int(objective.width)
+        super().__init__(site_width, int(objective.width), int(objective.n_basis))
         self.move = float(objective.move)
-        self.register_buffer("cutoff", torch.tensor(8.0))
-        # In units of the cutoff, which only the data tell.
-        self.expansion = DistanceExpansion(int(objective.n_basis), 1.0)
-        self.from_source = nn.Linear(site_width, width, bias=False)
-        self.from_target = nn.Linear(site_width, width)
-        self.from_edge = nn.Linear(int(objective.n_basis), width, bias=False)
-        self.out = nn.Linear(width, 1)
-
-    def fit_statistics(self, dataset: GraphDataset) -> None:
-        """Learn the cutoff of the graphs."""
-        self.cutoff.fill_(dataset.cutoff)
 
     def forward(self, encoded: Sequence[EncodedView], clean: CrystalBatch) -> Outcome:
         """Compute the loss, and the share of the moves' variance that is explained."""
@@ -128,11 +109,8 @@ class DisplacementHead(ObjectiveHead):
 
     def _predict(self, sites: Tensor, moved: CrystalBatch) -> Tensor:
         """Moves in units of their size, shape (n_sites, 3)."""
-        source, target = moved.edge_index
-        hidden = self.from_source(sites).index_select(0, source)
-        hidden = hidden + self.from_target(sites).index_select(0, target)
-        hidden = hidden + self.from_edge(self.expansion(moved.edge_distance / self.cutoff))
-        strength = self.out(F.silu(hidden))
+        strength = self.of_edges(sites, moved)
         direction = moved.edge_vectors() / moved.edge_distance.clamp_min(1e-3).unsqueeze(1)
+        target = moved.edge_index[1]
         total = segment_sum(strength * direction.to(strength.dtype), target, moved.n_sites)
         return total / segment_count(target, moved.n_sites).sqrt()
