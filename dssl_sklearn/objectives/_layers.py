@@ -1,12 +1,14 @@
-"""Small networks on top of the embeddings, and averages that skip missing entries."""
+"""What the heads are made of: small networks on embeddings, and statistics of the targets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from dssl_sklearn.crystals.batch import CrystalBatch
@@ -87,3 +89,8 @@ class EdgeHead(ObjectiveHead):
 def mean_where(values: Tensor, counted: Tensor) -> Tensor:
     """Mean of the entries of `values` where `counted` is true; 0 where there is none."""
     return (values * counted).sum() / counted.sum().clamp_min(1)
+
+
+def scale_of(deviation: ArrayLike, largest: ArrayLike) -> NDArray[np.float64]:
+    """Deviation to divide values up to `largest` by; 1 where it comes from rounding alone."""
+    return np.where(np.asarray(deviation) <= 1e-6 * np.asarray(largest), 1.0, deviation)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dssl_sklearn._checks import did_you_mean
 from dssl_sklearn.crystals.properties import Level
 from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.objectives._layers import scale_of
 
 _Array = TypeVar("_Array", Tensor, NDArray[np.float32])
 
@@ -164,7 +165,5 @@ def _mean_and_scale(
     count = np.maximum(known.sum(0), 1)
     mean = rows.sum(0, dtype=np.float64, where=known) / count
     variance = np.square(rows - mean).sum(0, where=known) / count
-    # Rounding alone gives equal values some spread.
     largest = np.abs(rows).max(0, where=known, initial=0.0)
-    constant = np.sqrt(variance) <= 1e-6 * largest
-    return mean, np.where(constant, 1.0, np.sqrt(variance))
+    return mean, scale_of(np.sqrt(variance), largest)

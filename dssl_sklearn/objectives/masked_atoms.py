@@ -7,34 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch.nn.functional as F
-from torch import Tensor
 
 from dssl_sklearn._checks import check_number
 from dssl_sklearn.crystals.batch import CrystalBatch
+from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.objectives._layers import site_mlp
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
 from dssl_sklearn.views.view import ViewSpec
-
-#: Elements from hydrogen to lawrencium.
-N_ELEMENTS = 103
-
-
-def masked_atom_loss(logits: Tensor, numbers: Tensor) -> Tensor:
-    """Cross entropy of the predicted elements.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n_masked, 103)
-        Unnormalized log probabilities; column ``k`` is atomic number ``k + 1``.
-    numbers : Tensor of shape (n_masked,), int64
-        True atomic numbers.
-
-    Returns
-    -------
-    Tensor of shape ()
-        Mean over the masked sites, in nats.
-    """
-    return F.cross_entropy(logits, numbers - 1)
 
 
 @dataclass(frozen=True)
@@ -90,13 +69,13 @@ class MaskedAtomsHead(ObjectiveHead):
 
     def __init__(self, site_width: int) -> None:
         super().__init__()
-        self.classifier = site_mlp(site_width, N_ELEMENTS)
+        self.classifier = site_mlp(site_width, MAX_ATOMIC_NUMBER)
 
     def forward(self, encoded: Sequence[EncodedView], clean: CrystalBatch) -> Outcome:
         """Compute the cross entropy, and the share of masked sites that are recognized."""
         (view,) = encoded
         masked = view.view.masked
-        numbers = clean.numbers[masked]
+        element = clean.numbers[masked] - 1
         logits = self.classifier(view.sites.index_select(0, masked))
-        accuracy = (logits.detach().argmax(-1) == numbers - 1).float().mean()
-        return Outcome(masked_atom_loss(logits, numbers), {"accuracy": accuracy})
+        accuracy = (logits.detach().argmax(-1) == element).float().mean()
+        return Outcome(F.cross_entropy(logits, element), {"accuracy": accuracy})

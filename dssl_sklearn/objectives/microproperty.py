@@ -17,7 +17,7 @@ from dssl_sklearn._checks import check_choice, check_integer, check_number
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.elements import ELEMENT_PROPERTY_NAMES, per_element_array
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.objectives._layers import mean_where, site_mlp
+from dssl_sklearn.objectives._layers import mean_where, scale_of, site_mlp
 from dssl_sklearn.objectives._site_target import PropertyValues, SiteTarget
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
 from dssl_sklearn.views.view import ViewSpec
@@ -28,44 +28,6 @@ if TYPE_CHECKING:
 Task: TypeAlias = Literal["auto", "regression", "classification"]
 
 _SITE_PREFIX = "site:"
-
-
-def regression_loss(predicted: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-    """Smooth L1 loss, which outliers of a property do not dominate.
-
-    Parameters
-    ----------
-    predicted, target : Tensor of shape (n_masked,)
-        Standardized values; `target` is finite also where it does not count.
-    counted : Tensor of shape (n_masked,), bool
-        Sites whose target is known.
-
-    Returns
-    -------
-    Tensor of shape ()
-        Mean over the counted sites, 0 if there is none.
-    """
-    return mean_where(F.smooth_l1_loss(predicted, target, reduction="none"), counted)
-
-
-def classification_loss(logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-    """Cross entropy of the classes.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n_masked, n_classes)
-        Unnormalized log probabilities.
-    target : Tensor of shape (n_masked,), int64
-        Index of the true class, any valid one where it does not count.
-    counted : Tensor of shape (n_masked,), bool
-        Sites whose class is known.
-
-    Returns
-    -------
-    Tensor of shape ()
-        Mean over the counted sites in nats, 0 if there is none.
-    """
-    return mean_where(F.cross_entropy(logits, target, reduction="none"), counted)
 
 
 @dataclass(frozen=True)
@@ -195,18 +157,16 @@ class RegressionHead(_MicropropertyHead):
         """Learn mean and standard deviation over the training sites."""
         values = self.target.of_dataset(dataset).astype(np.float64)
         self.mean.fill_(values.mean())
-        # Rounding alone gives equal values some spread.
-        constant = values.std() <= 1e-6 * np.abs(values).max()
-        self.scale.fill_(1.0 if constant else values.std())
+        self.scale.fill_(float(scale_of(values.std(), np.abs(values).max())))
 
     def _compare(self, output: Tensor, values: Tensor) -> Outcome:
         counted = values.isfinite()
         target = ((values - self.mean) / self.scale).where(counted, 0.0)
         predicted = output.squeeze(-1)
+        # Outliers of a property do not dominate this loss.
+        loss = F.smooth_l1_loss(predicted, target, reduction="none")
         error = (predicted.detach() - target).abs() * self.scale
-        return Outcome(
-            regression_loss(predicted, target, counted), {"mae": mean_where(error, counted)}
-        )
+        return Outcome(mean_where(loss, counted), {"mae": mean_where(error, counted)})
 
 
 class ClassificationHead(_MicropropertyHead):
@@ -251,7 +211,6 @@ class ClassificationHead(_MicropropertyHead):
         classes, values = self.classes.float(), values.float()
         target = torch.searchsorted(classes, values.contiguous()).clamp_max(len(classes) - 1)
         counted = classes[target] == values
+        loss = F.cross_entropy(output, target, reduction="none")
         correct = (output.detach().argmax(-1) == target).float()
-        return Outcome(
-            classification_loss(output, target, counted), {"accuracy": mean_where(correct, counted)}
-        )
+        return Outcome(mean_where(loss, counted), {"accuracy": mean_where(correct, counted)})
