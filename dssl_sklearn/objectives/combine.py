@@ -67,12 +67,6 @@ class WeightedObjectives(nn.Module):
         wanted = (spec for objective in self.objectives.values() for spec in objective.specs())
         return tuple(dict.fromkeys(wanted))
 
-    @property
-    def site_properties(self) -> tuple[str, ...]:
-        """Names of the per-site properties of the structures that the losses read, each once."""
-        wanted = (name for o in self.objectives.values() for name in o.site_properties)
-        return tuple(dict.fromkeys(wanted))
-
     def fit_statistics(self, dataset: GraphDataset) -> None:
         """Let every head learn its constants from the training crystals."""
         for name in self.objectives:

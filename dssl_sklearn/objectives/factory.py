@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from dssl_sklearn._checks import check_number, is_number
@@ -24,6 +24,8 @@ ObjectivesLike: TypeAlias = (
     | Iterable[_NameOrInstance | tuple[_NameOrInstance, float]]
     | Mapping[str, float]
 )
+#: What objectives given by name take from the user's settings.
+_Settings: TypeAlias = dict[type[Objective], dict[str, Any]]
 
 
 def make_objectives(
@@ -33,7 +35,6 @@ def make_objectives(
     move: float = 0.2,
     microproperty: PropertyValues = "stiffness",
     contrastive_loss: ContrastiveLoss = "barlow",
-    share_view: bool = False,
 ) -> list[Objective]:
     """Configure the objectives that a user asked for.
 
@@ -53,10 +54,6 @@ def make_objectives(
         Target of the microproperty objective, see `Microproperty`.
     contrastive_loss : {"cosine", "ntxent", "barlow", "vicreg"}, default="barlow"
         Loss of the contrastive objective.
-    share_view : bool, default=False
-        Whether all objectives by name look at one view, masked and moved at once (contrastive at a
-        second draw, too; descriptors at the crystal as it is). Fewer views cost less; each task
-        then meets the other's noise.
 
     Returns
     -------
@@ -69,48 +66,23 @@ def make_objectives(
         If a name is unknown, an entry is neither name nor objective, or a setting or a weight is
         out of range, or no weight is above 0.
     """
-    named = _NamedSettings(mask_ratio, move, microproperty, contrastive_loss, share_view)
-    made = [_make(entry, weight, named) for entry, weight in _entries(objectives)]
+    settings: _Settings = {
+        MaskedAtoms: {"mask_ratio": mask_ratio},
+        Microproperty: {"values": microproperty, "mask_ratio": mask_ratio},
+        Contrastive: {"loss": contrastive_loss, "move": move},
+        Denoising: {"move": move},
+        Displacement: {"move": move},
+    }
+    made = [_make(entry, weight, settings) for entry, weight in _entries(objectives)]
     if not any(objective.weight > 0 for objective in made):
         raise InvalidInputError("objectives: none has a weight above 0; pretraining needs one")
     return made
 
 
-@dataclass(frozen=True, eq=False)
-class _NamedSettings:
-    """The settings that objectives given by name take."""
-
-    mask_ratio: float
-    move: float
-    microproperty: PropertyValues
-    contrastive_loss: ContrastiveLoss
-    share_view: bool
-
-    def build(self, name: str) -> Objective:
-        cls = objective_class(name)
-        moved_too = self.move if self.share_view else 0.0
-        masked_too = self.mask_ratio if self.share_view else 0.0
-        settings: dict[type[Objective], dict[str, Any]] = {
-            MaskedAtoms: {"mask_ratio": self.mask_ratio, "move": moved_too},
-            Microproperty: {
-                "values": self.microproperty,
-                "mask_ratio": self.mask_ratio,
-                "move": moved_too,
-            },
-            Contrastive: {
-                "loss": self.contrastive_loss,
-                "move": self.move,
-                "mask_ratio": masked_too,
-            },
-            Denoising: {"move": self.move, "mask_ratio": masked_too},
-            Displacement: {"move": self.move, "mask_ratio": masked_too},
-        }
-        return cls(**settings.get(cls, {}))
-
-
-def _make(entry: object, weight: float | None, named: _NamedSettings) -> Objective:
+def _make(entry: object, weight: float | None, settings: _Settings) -> Objective:
     if isinstance(entry, str):
-        objective = named.build(entry)
+        cls = objective_class(entry)
+        objective = cls(**settings.get(cls, {}))
     elif isinstance(entry, Objective):
         objective = entry
     else:

@@ -107,18 +107,12 @@ def barlow_loss(first: Tensor, second: Tensor, redundancy: float = 0.005) -> Ten
     return ((1 - diagonal).square().sum() + redundancy * off_diagonal) / first.shape[1]
 
 
-def vicreg_loss(
-    first: Tensor,
-    second: Tensor,
-    invariance: float = 1.0,
-    variance: float = 1.0,
-    covariance: float = 0.04,
-) -> Tensor:
+def vicreg_loss(first: Tensor, second: Tensor) -> Tensor:
     r"""VICReg: agree between the views, keep every feature's spread, decorrelate the features.
 
     .. math::
-        \frac{\lambda}{nd} \lVert Z - Z' \rVert^2
-        + \frac{\mu}{2} \big( v(Z) + v(Z') \big) + \nu \big( c(Z) + c(Z') \big)
+        \frac{1}{nd} \lVert Z - Z' \rVert^2
+        + \frac{1}{2} \big( v(Z) + v(Z') \big) + \frac{1}{25} \big( c(Z) + c(Z') \big)
 
     with the hinge :math:`v(Z) = \frac{1}{d} \sum_j \max(0, 1 - \sqrt{\mathrm{Var}(Z_{\cdot j}) +
     10^{-4}})` and :math:`c(Z) = \frac{1}{d} \sum_{i \neq j} \mathrm{Cov}(Z)_{ij}^2`, averages as
@@ -128,8 +122,6 @@ def vicreg_loss(
     ----------
     first, second : Tensor of shape (n_crystals, width)
         Projected embeddings of the two views.
-    invariance, variance, covariance : float, default=1.0, 1.0, 0.04
-        :math:`\lambda`, :math:`\mu` and :math:`\nu`.
 
     Returns
     -------
@@ -140,7 +132,7 @@ def vicreg_loss(
     .. [1] Bardes, Ponce and LeCun, "VICReg: Variance-Invariance-Covariance Regularization for
        Self-Supervised Learning", ICLR 2022, equations 1 to 6.
     """
-    loss = invariance * F.mse_loss(first, second)
+    loss = F.mse_loss(first, second)
     for view in (first, second):
         centered = view - view.mean(0)
         # One crystal has no spread: a divisor of 1 makes its covariance 0 instead of undefined.
@@ -148,7 +140,7 @@ def vicreg_loss(
         variances = cov.diagonal()
         hinge = F.relu(1 - (variances + _VICREG_TINY).sqrt()).mean()
         off_diagonal = (cov.square().sum() - variances.square().sum()) / view.shape[1]
-        loss = loss + variance * hinge / 2 + covariance * off_diagonal
+        loss = loss + hinge / 2 + 0.04 * off_diagonal
     return loss
 
 

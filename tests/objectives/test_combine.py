@@ -115,18 +115,6 @@ def test_statistics_reach_every_head(random_batch):
     assert float(objectives.heads["microproperty"].mean) == pytest.approx(mean, rel=1e-6)
 
 
-def test_site_properties_are_collected_once():
-    objectives = combine(
-        [
-            Microproperty(values="site:magmom"),
-            MaskedAtoms(),
-            Microproperty(values="charge"),
-            Microproperty(values="magmom", mask_ratio=0.4),
-        ]
-    )
-    assert objectives.site_properties == ("magmom", "charge")
-
-
 def test_one_crystal_with_one_site_is_enough(random_batch, encode):
     batch = random_batch((1,))
     objectives = combine(ALL)

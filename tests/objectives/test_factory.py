@@ -7,7 +7,6 @@ from dssl_sklearn.objectives import (
     Denoising,
     MaskedAtoms,
     Microproperty,
-    WeightedObjectives,
     make_objectives,
 )
 
@@ -47,14 +46,6 @@ def test_weights_by_pair_mapping_or_instance(objectives):
 
 def test_one_name_is_one_objective():
     assert make_objectives("denoise") == [Denoising()]
-
-
-def test_one_view_serves_all_when_shared():
-    def n_views(**settings):
-        return len(WeightedObjectives(make_objectives(NAMES, **settings), 8, 8).specs)
-
-    assert n_views(microproperty="valence") == 3
-    assert n_views(microproperty="valence", share_view=True) == 2
 
 
 @pytest.mark.parametrize(
