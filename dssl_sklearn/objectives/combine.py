@@ -61,7 +61,6 @@ class WeightedObjectives(nn.Module):
             }
         )
 
-    @property
     def specs(self) -> tuple[ViewSpec, ...]:
         """Views that the objectives need, each once, in the order of the objectives."""
         wanted = (spec for objective in self.objectives.values() for spec in objective.specs())

@@ -175,7 +175,7 @@ class PretextNet(CrystalNet):
         """Draw views, run the network once on all of them, and take its output apart."""
         clean = x.to(self.device)
         generator = self.train_generator_ if self.module_.training else self.valid_generator_
-        views = draw_views(clean, self.criterion_.specs, generator)
+        views = draw_views(clean, self.criterion_.specs(), generator)
         encoded = self.encode_views([view.batch for view in views.values()])
         return EncodedBatch(
             clean,

@@ -36,7 +36,7 @@ def test_equal_views_are_asked_for_once_and_in_order():
         ALL[4].specs()[0],
         *Contrastive().specs(),
     )
-    assert combine(ALL).specs == (masked, moved, other, again)
+    assert combine(ALL).specs() == (masked, moved, other, again)
 
 
 def test_names_are_unique_and_do_not_depend_on_weights():
@@ -48,7 +48,7 @@ def test_names_are_unique_and_do_not_depend_on_weights():
 def test_total_is_the_weighted_sum_of_the_terms(random_batch, encode):
     batch = random_batch()
     objectives = combine(ALL)
-    total, terms = objectives(encode(objectives.specs, batch), batch)
+    total, terms = objectives(encode(objectives.specs(), batch), batch)
     expected = (
         0.1 * terms["mask_loss"]
         + 0.2 * terms["microproperty_loss"]
@@ -68,7 +68,7 @@ def test_total_is_the_weighted_sum_of_the_terms(random_batch, encode):
 def test_terms_are_those_of_the_objectives_alone(random_batch, encode):
     batch = random_batch()
     objectives = combine(ALL)
-    encoded = encode(objectives.specs, batch)
+    encoded = encode(objectives.specs(), batch)
     _, terms = objectives(encoded, batch)
     for name, objective in objectives.objectives.items():
         alone = objectives.heads[name]([encoded[spec] for spec in objective.specs()], batch)
@@ -78,7 +78,7 @@ def test_terms_are_those_of_the_objectives_alone(random_batch, encode):
 def test_gradients_reach_every_weight(random_batch, encode, network):
     batch = random_batch((5, 1, 3, 4, 2))
     objectives = combine(ALL)
-    objectives(encode(objectives.specs, batch), batch)[0].backward()
+    objectives(encode(objectives.specs(), batch), batch)[0].backward()
     for name, weight in [*network.named_parameters(), *objectives.named_parameters()]:
         assert weight.grad is not None, name
         assert weight.grad.isfinite().all(), name
@@ -88,8 +88,8 @@ def test_gradients_reach_every_weight(random_batch, encode, network):
 def test_weight_zero_costs_nothing(random_batch, encode):
     batch = random_batch()
     objectives = combine([MaskedAtoms(), Contrastive(weight=0.0)])
-    assert objectives.specs == MaskedAtoms().specs()
-    _, terms = objectives(encode(objectives.specs, batch), batch)
+    assert objectives.specs() == MaskedAtoms().specs()
+    _, terms = objectives(encode(objectives.specs(), batch), batch)
     assert set(terms) == {"mask_loss", "mask_accuracy"}
 
 
@@ -118,7 +118,7 @@ def test_statistics_reach_every_head(random_batch):
 def test_one_crystal_with_one_site_is_enough(random_batch, encode):
     batch = random_batch((1,))
     objectives = combine(ALL)
-    total, terms = objectives(encode(objectives.specs, batch), batch)
+    total, terms = objectives(encode(objectives.specs(), batch), batch)
     total.backward()
     assert total.isfinite()
     assert all(term.isfinite() for term in terms.values())
@@ -127,7 +127,7 @@ def test_one_crystal_with_one_site_is_enough(random_batch, encode):
 def test_weights_survive_a_round_trip(random_batch, encode):
     batch = random_batch()
     first, second = combine(ALL), combine(ALL, seed=1)
-    encoded = encode(first.specs, batch)
+    encoded = encode(first.specs(), batch)
     second.load_state_dict(first.state_dict())
     torch.testing.assert_close(first.eval()(encoded, batch)[0], second.eval()(encoded, batch)[0])
 
@@ -136,9 +136,9 @@ def test_half_precision_embeddings_give_nearly_the_same_loss(random_batch, netwo
     network.float()
     batch = random_batch((5, 1, 3, 4, 2), dtype=torch.float32)
     objectives = combine(ALL).float()
-    plain, _ = objectives(encode(objectives.specs, batch), batch)
+    plain, _ = objectives(encode(objectives.specs(), batch), batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half, terms = objectives(encode(objectives.specs, batch), batch)
+        half, terms = objectives(encode(objectives.specs(), batch), batch)
     half.backward()
     assert half.dtype == torch.float32
     assert all(term.isfinite() for term in terms.values())
@@ -148,8 +148,8 @@ def test_half_precision_embeddings_give_nearly_the_same_loss(random_batch, netwo
 def test_copies_and_pickles_compute_the_same(random_batch, encode):
     batch = random_batch()
     objectives = combine(ALL).eval()
-    encoded = encode(objectives.specs, batch)
+    encoded = encode(objectives.specs(), batch)
     expected, _ = objectives(encoded, batch)
     for again in (copy.deepcopy(objectives), pickle.loads(pickle.dumps(objectives))):
-        assert again.specs == objectives.specs
+        assert again.specs() == objectives.specs()
         assert torch.equal(again(encoded, batch)[0], expected)
