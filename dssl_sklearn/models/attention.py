@@ -62,9 +62,7 @@ class GraphAttention(nn.Module):
         bound = math.sqrt(6 / (n_heads + 2 * width))
         nn.init.uniform_(self.attention, -bound, bound)
 
-    def forward(
-        self, sites: Tensor, edges: Tensor, ends: EdgeEnds, embedding: nn.Linear | None = None
-    ) -> Tensor:
+    def forward(self, sites: Tensor, edges: Tensor, ends: EdgeEnds) -> Tensor:
         """Attend to the neighbors.
 
         Parameters
@@ -75,9 +73,6 @@ class GraphAttention(nn.Module):
             Edge embeddings, one per distance of `ends`.
         ends : EdgeEnds
             The edges.
-        embedding : nn.Linear, default=None
-            Where `edges` of shape (n_levels, n_basis) are still to be embedded, the linear map that
-            does so. It is multiplied with the layer's weights instead of the edges.
 
         Returns
         -------
@@ -88,12 +83,8 @@ class GraphAttention(nn.Module):
         with torch.autocast(sites.device.type, enabled=False):
             # From natural to binary units, and back below.
             of_site, of_edge = torch.split(self.weight / _LN2, self.width)
-            site_part = sites.to(self.weight.dtype) @ of_site
-            if embedding is not None:
-                site_part = site_part + embedding.bias @ of_edge
-                of_edge = embedding.weight.t() @ of_edge
             message = end_attention(
-                site_part,
+                sites.to(self.weight.dtype) @ of_site,
                 edges,
                 of_edge,
                 self.attention * _LN2,

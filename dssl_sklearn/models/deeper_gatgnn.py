@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dssl_sklearn._checks import check_choice, check_integer
+from dssl_sklearn._checks import check_integer
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.models.attention import GraphAttention
 from dssl_sklearn.models.backbone import Backbone
@@ -41,11 +41,6 @@ class DeeperGATGNN(Backbone):
         Largest distance resolved, in angstrom; that of the graphs.
     n_groups : int, default=10
         Groups of the normalization.
-    edge_activation : {"leaky_relu", "identity"}, default="leaky_relu"
-        What follows the linear map from Gaussians to edge embeddings. "leaky_relu" is the
-        published network. With "identity" that map merges with the weights of each layer, which
-        cuts most of the matrix products; as every layer still reads the distance through weights
-        of its own and a softplus, little is lost.
     site_features : {"physical", "onehot"}, default="physical"
         What the network knows of an element, see `SiteEncoder`.
 
@@ -74,15 +69,12 @@ class DeeperGATGNN(Backbone):
         n_basis: int = 50,
         cutoff: float = 8.0,
         n_groups: int = 10,
-        edge_activation: Literal["leaky_relu", "identity"] = "leaky_relu",
         site_features: SiteFeatures = "physical",
     ) -> None:
         super().__init__()
         check_integer("n_layers", n_layers)
         check_integer("n_heads", n_heads)
-        check_choice("edge_activation", edge_activation, ("leaky_relu", "identity"))
         self.width = width
-        self.edge_activation = edge_activation
         self.sites = SiteEncoder(width, site_features)
         self.distances = DistanceExpansion(n_basis, cutoff)
         self.edges = nn.Linear(n_basis, width)
@@ -105,11 +97,8 @@ class DeeperGATGNN(Backbone):
             self._workspace.begin()
             ends.workspace = self._workspace
         edges: Tensor = self.distances(ends.distance)
-        embedding: nn.Linear | None = self.edges
-        if self.edge_activation == "leaky_relu":
-            with torch.autocast(edges.device.type, enabled=False):
-                edges = F.leaky_relu(self.edges(edges), _SLOPE)
-            embedding = None
+        with torch.autocast(edges.device.type, enabled=False):
+            edges = F.leaky_relu(self.edges(edges), _SLOPE)
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            sites = norm(layer(sites, edges, ends, embedding)) + sites
+            sites = norm(layer(sites, edges, ends)) + sites
         return sites

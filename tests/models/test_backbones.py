@@ -17,10 +17,6 @@ SMALL = {
         {"width": 12, "n_layers": 2, "n_basis": 10, "site_features": "onehot"},
     ),
     "deeper_gatgnn": ("deeper_gatgnn", {"width": 10, "n_layers": 3, "n_heads": 2, "n_basis": 8}),
-    "deeper_gatgnn-identity": (
-        "deeper_gatgnn",
-        {"width": 10, "n_layers": 3, "n_heads": 2, "n_basis": 8, "edge_activation": "identity"},
-    ),
 }
 NAMES = ("gated", "deeper_gatgnn")
 
