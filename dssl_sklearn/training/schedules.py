@@ -12,32 +12,21 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 ScheduleName = Literal["cosine", "plateau", "constant"]
 
+#: Share of the steps of a cosine schedule in which the rate rises.
+_WARMUP = 0.05
 
-class CosineDecay:
-    """Factor of the learning rate: linear warm-up, then half a cosine down to zero.
+
+def cosine_decay(step: int, n_steps: int) -> float:
+    """Factor of the rate at a step, counted from 0: linear warm-up, then half a cosine to zero.
 
     Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (ICLR 2017),
     eq. 5, without restarts.
-
-    Parameters
-    ----------
-    n_steps : int
-        Steps in all.
-    warmup : float, default=0.05
-        Share of the steps that warm up.
     """
-
-    def __init__(self, n_steps: int, warmup: float = 0.05) -> None:
-        self.n_steps = n_steps
-        self.warmup = warmup
-
-    def __call__(self, step: int) -> float:
-        """Factor at a step, counted from 0."""
-        n_warmup = max(1, round(self.warmup * self.n_steps))
-        if step < n_warmup:
-            return (step + 1) / n_warmup
-        progress = (step - n_warmup) / max(1, self.n_steps - n_warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    n_warmup = max(1, round(_WARMUP * n_steps))
+    if step < n_warmup:
+        return (step + 1) / n_warmup
+    progress = (step - n_warmup) / max(1, n_steps - n_warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 class CosineSchedule(Callback):
@@ -64,7 +53,7 @@ class CosineSchedule(Callback):
         """Set the rates of this step."""
         if not training:
             return
-        factor = CosineDecay(self.n_steps)(self.step_)
+        factor = cosine_decay(self.step_, self.n_steps)
         for group, rate in zip(net.optimizer_.param_groups, self.rates_, strict=True):
             group["lr"] = rate * factor
         self.step_ += 1
