@@ -2,15 +2,17 @@
 
 import math
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from skorch.callbacks import Callback
+from skorch.history import History
 
 from dssl_sklearn import DSSLClassifier, DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.exceptions import TrainingError
-from dssl_sklearn.training.finite import _not_finite
+from dssl_sklearn.training.finite import FiniteLoss
 from dssl_sklearn.training.weights import read_weights
 
 
@@ -121,11 +123,18 @@ def test_a_rate_that_is_far_too_high(tiny, data):
 
 def test_large_gradients_are_finite():
     # Their sum is not, at which the check has a second look.
-    large, wrong = torch.full((4,), 3e38), torch.tensor([1.0, math.inf, -math.inf])
-    assert not large.sum().isfinite()
-    assert _not_finite({"large": large, "small": torch.ones(2)}) == []
-    assert _not_finite({"large": large, "wrong": wrong, "small": torch.ones(2)}) == ["wrong"]
-    assert _not_finite({}) == []
+    parts = {"large": torch.full((4,), 3e38), "wrong": torch.tensor([math.inf]), "none": None}
+    assert not parts["large"].sum().isfinite()
+    named = [(name, SimpleNamespace(grad=gradient)) for name, gradient in parts.items()]
+    net = SimpleNamespace(history=History(), lr=1e-3)
+    net.history.new_epoch()
+    net.history.new_batch()
+    check = FiniteLoss().on_grad_computed
+    check(net, named[:1])
+    check(net, named[2:])
+    with pytest.raises(TrainingError, match="the gradient of 'wrong' is not finite"):
+        check(net, named)
+
 
 
 def test_the_pretrainer_of_what_is_kept(tiny, data):
