@@ -19,7 +19,7 @@ from dssl_sklearn.crystals.elements import element_features
 from dssl_sklearn.estimators.untrusted import check_shapes
 from dssl_sklearn.exceptions import WeightsError
 from dssl_sklearn.models.architecture import Architecture
-from dssl_sklearn.models.descriptors import element_table, fingerprint
+from dssl_sklearn.models.descriptors import element_table, feature_groups
 from dssl_sklearn.models.encoder import CrystalEncoder
 from dssl_sklearn.models.gaussian_process import N_POINTS, GaussianProcess
 from dssl_sklearn.models.layers import linear_layer
@@ -265,5 +265,5 @@ def _features(encoder: FrozenEncoder | None, graphs: GraphDataset, batch_size: i
         batch = graphs.batch(rows)
         with torch.inference_mode():
             learned = () if encoder is None else (encoder.describe(batch),)
-            groups.append((*fingerprint(batch, elements, of_elements), *learned))
+            groups.append((*feature_groups(batch, elements, of_elements), *learned))
     return [torch.cat(group) for group in zip(*groups, strict=True)]

@@ -87,7 +87,7 @@ def describe(batch: CrystalBatch, elements: Tensor) -> tuple[Tensor, Tensor]:
     return sites, torch.cat(crystals, 1)
 
 
-def fingerprint(
+def feature_groups(
     batch: CrystalBatch, elements: Tensor, features: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Describe bonds, composition and arrangement of crystals, as a kernel compares them.

@@ -5,13 +5,13 @@ from pymatgen.core import Lattice, Structure
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.elements import element_features
-from dssl_sklearn.models.descriptors import describe, element_table, fingerprint
+from dssl_sklearn.models.descriptors import describe, element_table, feature_groups
 
 
 def of(structures):
     batch = GraphBuilder(8.0, 12).dataset(structures).batch(np.arange(len(structures)))
     features = torch.as_tensor(element_features()).float()
-    return fingerprint(batch, element_table(), features), batch
+    return feature_groups(batch, element_table(), features), batch
 
 
 @pytest.fixture(scope="module")
