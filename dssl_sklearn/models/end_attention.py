@@ -162,11 +162,6 @@ def _normalize(weights: Tensor, ends: EdgeEnds) -> tuple[Tensor, Tensor]:
     return attention.div_(total.index_select(0, ends.target)), total
 
 
-def _by_head(rows: Tensor, width: int) -> Tensor:
-    """View rows of n_heads * width columns as (n_rows * n_heads, width)."""
-    return rows.view(-1, width)
-
-
 def _messages(softplus: Tensor, attention: Tensor, ends: EdgeEnds) -> Tensor:
     """Sum of the attended neighbors at every site."""
     n_heads = attention.shape[1]
@@ -174,7 +169,7 @@ def _messages(softplus: Tensor, attention: Tensor, ends: EdgeEnds) -> Tensor:
     rows = (ends.at_source.unsqueeze(1) * n_heads + heads).flatten()
     return F.embedding_bag(
         rows,
-        _by_head(softplus, softplus.shape[1] // n_heads),
+        softplus.view(-1, softplus.shape[1] // n_heads),
         ends.target_offsets * n_heads,
         mode="sum",
         per_sample_weights=attention.flatten(),
@@ -198,7 +193,7 @@ def _grad_attention(
         neighbors = rows.index_select(0, received.end)
         at_site = grad.index_select(0, received.site)
         neighbors.view(-1, n_heads, width).mul_(at_site.unsqueeze(1))
-        torch.mv(_by_head(neighbors, width), ones, out=result[received.edges].view(-1))
+        torch.mv(neighbors.view(-1, width), ones, out=result[received.edges].view(-1))
     return result.index_select(0, ends.source_rank)
 
 

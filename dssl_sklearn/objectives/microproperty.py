@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 Task: TypeAlias = Literal["auto", "regression", "classification"]
 
-_SITE_PREFIX = "site:"
-
 
 @dataclass(frozen=True)
 class Microproperty(Objective):
@@ -98,7 +96,7 @@ class Microproperty(Objective):
         """Name of the per-site property, where the target is one."""
         if not isinstance(self.values, str) or self.values in ELEMENT_PROPERTY_NAMES:
             return ()
-        return (self.values.removeprefix(_SITE_PREFIX),)
+        return (self.values.removeprefix("site:"),)
 
     def specs(self) -> tuple[ViewSpec, ...]:
         """One masked view, the one of `MaskedAtoms` with equal settings."""

@@ -54,8 +54,7 @@ def copy_callbacks(callbacks: Sequence[Any]) -> list[Any]:
             raise InvalidInputError(
                 f"callbacks holds {entry!r}, expected skorch callbacks or (name, callback) pairs"
             )
-    renewed: list[Any] = renew_callbacks(list(callbacks))
-    return renewed
+    return [renew_callbacks(entry) for entry in callbacks]
 
 
 def renew_callbacks(callbacks: Any) -> Any:  # noqa: ANN401 - what users hand in, right or wrong
