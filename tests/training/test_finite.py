@@ -136,7 +136,6 @@ def test_large_gradients_are_finite():
         check(net, named)
 
 
-
 def test_the_pretrainer_of_what_is_kept(tiny, data):
     params = {**tiny, "max_epochs": 3}
     model = DSSLRegressor(**params, pretrained=DSSLPretrainer(**tiny)).fit(*data)
