@@ -17,6 +17,7 @@ from sklearn.svm import SVR
 
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer, resolve_pretrained
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
+from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES
 from dssl_sklearn.estimators.regressor import DSSLRegressor
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
@@ -85,17 +86,23 @@ class Start:
             raise InvalidInputError(
                 "pretrained is None; give the name of shipped weights, a path or a DSSLPretrainer."
             )
-        if isinstance(pretrained, DSSLPretrainer) and not is_fitted_pretrainer(pretrained):
+        is_pretrainer = isinstance(pretrained, DSSLPretrainer)
+        is_unfitted = is_pretrainer and not is_fitted_pretrainer(pretrained)
+        # An unfitted one takes over the network of the weights that it goes on from.
+        fitted = resolve_pretrained(pretrained.pretrained if is_unfitted else pretrained)
+        if fitted is not None:
+            network = {name: getattr(fitted.architecture_, name) for name in _NETWORK}
+            network["backbone_params"] = dict(network["backbone_params"])
+        else:
             network = {name: getattr(pretrained, name) for name in _NETWORK}
-            network["recipe"] = pretrained.recipe
+            # The network alone: the recipe of fine-tuning is that of `estimator_params`.
+            recipe = PRETRAIN_RECIPES.get(pretrained.recipe)
+            for name in ("backbone", "readout"):
+                if network[name] is None:
+                    network[name] = getattr(recipe, name, None)
+        if is_unfitted:
             return cls(pretrained, None, network, "DSSLPretrainer, fitted in each fold")
-        fitted = resolve_pretrained(pretrained)
-        assert fitted is not None  # noqa: S101 - None was refused above
-        network = {name: getattr(fitted.architecture_, name) for name in _NETWORK}
-        network["backbone_params"] = dict(network["backbone_params"])
-        name = type(pretrained).__name__
-        if not isinstance(pretrained, DSSLPretrainer):
-            name = str(pretrained)
+        name = type(pretrained).__name__ if is_pretrainer else str(pretrained)
         return cls(pretrained, fitted, network, name)
 
 
@@ -115,6 +122,10 @@ def make_methods(start: Start, params: Mapping[str, Any]) -> dict[str, Method]:
         The simple ones first.
     """
     embedded: Features = "graphs" if start.fitted is None else "embeddings"
+    network = dict(start.network)
+    if network["readout"] == "mean" and params.get("recipe", "default") == "default":
+        # Fine-tuning widens the mean to the readout of its recipe, and so does None from scratch.
+        network["readout"] = None
     return {
         "median": Method("median", "composition", lambda _: DummyRegressor(strategy="median")),
         "forest": Method("random forest, composition", "composition", _make_forest),
@@ -122,7 +133,7 @@ def make_methods(start: Start, params: Mapping[str, Any]) -> dict[str, Method]:
         "scratch": Method(
             "network from scratch",
             "graphs",
-            lambda seed: DSSLRegressor(**{**start.network, "random_state": seed, **params}),
+            lambda seed: DSSLRegressor(**{**network, "random_state": seed, **params}),
         ),
         "pretrained": Method(
             "pretrained network, fine-tuned",

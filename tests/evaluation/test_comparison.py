@@ -71,17 +71,27 @@ def test_processes_change_nothing(compare):
     assert one.folds["method"].tolist() == two.folds["method"].tolist()
 
 
-def test_scratch_has_the_network_of_the_pretrained(fitted_pretrainer, tiny):
-    for pretrained in (fitted_pretrainer, DSSLPretrainer(**tiny)):
-        methods = make_methods(Start.of(pretrained), {"max_epochs": 3})
+def test_scratch_has_the_network_of_the_pretrained(data, fitted_pretrainer, tiny, tiny_paper):
+    cases = [
+        ("mp", {}),
+        (fitted_pretrainer, {}),
+        (fitted_pretrainer, {"recipe": "paper"}),
+        (fitted_pretrainer, {"readout": "mean_std"}),
+        (DSSLPretrainer(**{**tiny, "readout": "mean", "cutoff": 6.0}), {}),
+        (DSSLPretrainer(**{**tiny, "readout": "mean_std"}), {}),
+        (DSSLPretrainer(pretrained=fitted_pretrainer, max_epochs=0), {}),
+        (DSSLPretrainer(**{**tiny_paper, "max_epochs": 0}), {}),
+    ]
+    for pretrained, params in cases:
+        methods = make_methods(Start.of(pretrained), {**params, "max_epochs": 0})
         scratch, start = methods["scratch"].make(5), methods["pretrained"].make(5)
         assert scratch.pretrained is None
         assert start.pretrained is pretrained
-        assert {k: scratch.backbone_params[k] for k in tiny["backbone_params"]} == (
-            tiny["backbone_params"]
-        )
-        assert scratch.max_epochs == start.max_epochs == 3
-        assert scratch.random_state == start.random_state == 5
+        of_network = {"backbone", "backbone_params", "readout", "cutoff", "max_neighbors"}
+        others = scratch.get_params(deep=False).keys() - of_network - {"pretrained"}
+        assert all(getattr(scratch, name) == getattr(start, name) for name in others)
+        architectures = [m.fit(data[0][:8], data[1][:8]).architecture_ for m in (scratch, start)]
+        assert architectures[0] == architectures[1]
 
 
 def test_an_unfitted_pretrainer_learns_in_every_fold(compare, tiny):
