@@ -192,7 +192,12 @@ def _splits(
         if cv > len(y):
             raise InvalidInputError(f"cv={cv} folds are more than the {len(y)} structure(s).")
         cv = KFold(int(cv), shuffle=True, random_state=seed)
-    folds = list(check_cv(cv).split(structures, y))
+    every = np.arange(len(y))
+    # The parts of a list of folds may be masks.
+    folds = [
+        (every[np.asarray(train)], every[np.asarray(test)])
+        for train, test in check_cv(cv).split(structures, y)
+    ]
     if label_counts is None:
         return [_Split(fold, train, test) for fold, (train, test) in enumerate(folds)]
     counts = sorted({_count(n) for n in np.atleast_1d(np.asarray(label_counts, dtype=object))})

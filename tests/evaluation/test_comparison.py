@@ -127,6 +127,17 @@ def test_folds_may_be_any_of_scikit_learns(compare, data):
     assert by_splitter.folds["fold"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("label_counts", [None, [8, 15]])
+def test_parts_of_folds_may_be_masks_or_lists(compare, label_counts):
+    wanted = {"methods": ["median"], "label_counts": label_counts}
+    rows = np.arange(30)
+    by_rows = compare(cv=[(rows[:20], rows[20:])], **wanted).folds
+    for cv in ([(rows < 20, rows >= 20)], [(rows[:20].tolist(), rows[20:].tolist())]):
+        found = compare(cv=cv, **wanted).folds
+        assert found["n_labels"].tolist() == by_rows["n_labels"].tolist() == (label_counts or [20])
+        assert found["mae"].tolist() == by_rows["mae"].tolist()
+
+
 def test_negative_transfer_is_announced(compare, monkeypatch):
     def cell(name, _, split, **_kwargs):
         mae = 1.0 + 0.01 * split.fold + 0.5 * (name == "pretrained")
