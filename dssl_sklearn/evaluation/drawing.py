@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dssl_sklearn.plotting import LearningCurveDisplay
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -33,21 +35,7 @@ def draw_bars(comparison: PretrainingComparison, ax: Axes) -> Axes:
 
 def draw_curves(comparison: PretrainingComparison, ax: Axes) -> Axes:
     """Draw mean and standard deviation of each method over the number of labels."""
-    summary = comparison.summary()
-    for name, title in comparison.titles.items():
-        curve = summary.loc[name]
-        style = "-" if name in _PRETRAINED else "--"
-        ax.errorbar(
-            *(curve.index, curve["mae"], curve["std"]),
-            label=title,
-            linestyle=style,
-            marker="o",
-            markersize=4,
-            capsize=2,
-        )
-    ax.set(xscale="log", yscale="log", xlabel="labels", ylabel="mean absolute error")
-    ax.set_xticks(comparison.label_counts, [str(n) for n in comparison.label_counts])
-    ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+    named = comparison.folds.assign(method=comparison.folds["method"].map(comparison.titles))
+    LearningCurveDisplay.from_frame(named, ax=ax)
     ax.set_title(f"pretrained: {comparison.pretrained}")
-    ax.legend(frameon=False, fontsize="small")
     return ax
