@@ -64,8 +64,14 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
         with positions_in(calibration, len(X)):
             mapie.conformalize(X[calibration], y[calibration])
         # Only now, so that a fit that fails leaves the last one whole.
-        self.estimator_, self.mapie_, self.n_calibration_ = fitted, mapie, len(calibration)
+        self._set_calibrated(mapie, len(calibration))
+        self.estimator_ = fitted
         return self
+
+    def _set_calibrated(self, mapie: Any, n_calibration: int) -> None:  # noqa: ANN401
+        self.mapie_, self.n_calibration_ = mapie, n_calibration
+        # Of the fit: the parameter may be another one by the time of a prediction.
+        self._level_shape = np.shape(self.confidence_level)
 
     def _check_rows(self, X: Any, y: Any) -> NDArray[Any]:  # noqa: ANN401
         """Check the parameters and the lengths; what can be cut into parts comes back."""
@@ -119,8 +125,8 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
         return levels
 
     def _of_levels(self, found: NDArray[Any]) -> NDArray[Any]:
-        """Drop the axis of the confidence levels where a single one was asked for."""
-        return found[..., 0] if np.ndim(self.confidence_level) == 0 else found
+        """Drop the last axis, that of the confidence levels, where `fit` was given a single one."""
+        return found.reshape(*found.shape[:-1], *self._level_shape)
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - sklearn.utils.Tags moved between versions
         """Take what the wrapped estimator takes."""

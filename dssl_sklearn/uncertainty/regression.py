@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -161,8 +162,8 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
             warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
             warnings.filterwarnings("ignore", "(?s).*belongs to every resampling", UserWarning)
             cross.fit_conformalize(rows, targets)
+        self._set_calibrated(cross, len(rows))
         self.__dict__.pop("estimator_", None)
-        self.mapie_, self.n_calibration_ = cross, len(rows)
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
@@ -224,7 +225,7 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
         y_pred = self.predict(rows)
         # What an estimator leaves out it predicts as NaN, which MAPIE cannot rank for "cv+".
         usable = np.isfinite(y_pred)
-        intervals = np.full((len(rows), 2, np.size(self.confidence_level)), np.nan)
+        intervals = np.full((len(rows), 2, math.prod(self._level_shape)), np.nan)
         if usable.any():
             _, intervals[usable] = self.mapie_.predict_interval(rows[usable])
         return y_pred, self._of_levels(intervals)

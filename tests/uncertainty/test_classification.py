@@ -67,6 +67,9 @@ def test_several_levels_are_nested(hardness):
     assert sets.shape == (len(X) - 150, 3, 2)
     assert (sets[..., 1] >= sets[..., 0]).all()
     assert sets[..., 1].sum() > sets[..., 0].sum()
+    # A level that is set after the fit changes nothing.
+    _, again = model.set_params(confidence_level=0.9).predict_set(X[150:])
+    np.testing.assert_array_equal(again, sets)
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,15 @@ class TestInterface:
         assert (np.diff(intervals[:, 0]) <= 0).all()
         assert (np.diff(intervals[:, 1]) >= 0).all()
 
+    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("fitted, set_later", [([0.6, 0.8], 0.8), (0.6, [0.6, 0.8])])
+    def test_levels_are_those_of_the_fit(self, fitted, set_later, method, elastic_table):
+        X, y = elastic_table
+        model = ConformalRegressor(svr(), confidence_level=fitted, method=method, random_state=0)
+        expected = model.fit(X[:80], y[:80]).predict_interval(X[80:])[1]
+        found = model.set_params(confidence_level=set_later).predict_interval(X[80:])[1]
+        np.testing.assert_array_equal(found, expected)
+
     def test_in_cross_validation_and_pickle(self, elastic_table):
         X, y = elastic_table
         model = ConformalRegressor(svr(), random_state=0)
