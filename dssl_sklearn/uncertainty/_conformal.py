@@ -64,11 +64,15 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
         with positions_in(calibration, len(X)):
             mapie.conformalize(X[calibration], y[calibration])
         # Only now, so that a fit that fails leaves the last one whole.
-        self._set_calibrated(mapie, len(calibration))
+        self._set_calibrated(mapie)
         self.estimator_ = fitted
         return self
 
-    def _set_calibrated(self, mapie: Any, n_calibration: int) -> None:  # noqa: ANN401
+    def _set_calibrated(self, mapie: Any) -> None:  # noqa: ANN401
+        """Keep MAPIE's estimator, if enough crystals have calibrated it."""
+        # Crystals that the estimator leaves out have no error.
+        n_calibration = int(np.isfinite(mapie.conformity_scores).sum())
+        self._levels(n_calibration)
         self.mapie_, self.n_calibration_ = mapie, n_calibration
         # Of the fit: the parameter may be another one by the time of a prediction.
         self._level_shape = np.shape(self.confidence_level)
@@ -100,12 +104,13 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
                 )
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             return list(self._k_fold(n_folds, seed).split(X, y, groups))
-        if hasattr(self.cv, "split"):
-            return list(self.cv.split(X, y, groups))
-        return [(np.asarray(train), np.asarray(test)) for train, test in self.cv]
+        splits = self.cv.split(X, y, groups) if hasattr(self.cv, "split") else self.cv
+        every = np.arange(len(X))
+        # The parts of a list of folds may be masks.
+        return [(every[np.asarray(train)], every[np.asarray(test)]) for train, test in splits]
 
     def _levels(self, n_calibration: int) -> list[float]:
-        """Confidence levels, after a check that the calibration part carries them."""
+        """Confidence levels, after a check that so many crystals can carry them."""
         levels = [float(level) for level in np.atleast_1d(self.confidence_level)]
         for level in levels:
             if not 0 < level < 1:

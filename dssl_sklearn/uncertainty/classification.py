@@ -53,7 +53,7 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
     mapie_ : SplitConformalClassifier
         MAPIE's estimator.
     n_calibration_ : int
-        Crystals behind the sets.
+        Crystals behind the sets, without those that the estimator leaves out.
 
     References
     ----------

@@ -65,7 +65,7 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
     mapie_ : SplitConformalRegressor or CrossConformalRegressor
         MAPIE's estimator.
     n_calibration_ : int
-        Crystals behind the intervals.
+        Crystals behind the intervals, without those that the estimator leaves out.
 
     References
     ----------
@@ -149,6 +149,13 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
                 mapie.SplitConformalRegressor, conformity_score=self._score(), prefit=True
             )
             return self._fit_split(make, rows, targets, folds)
+        untested = np.setdiff1d(np.arange(len(rows)), [row for _, test in folds for row in test])
+        if len(untested):
+            raise InvalidInputError(
+                f"cv has {len(untested)} of {len(rows)} structure(s) in no test part, the first at "
+                f"position {untested[0]}; method='cv+' calibrates on all of them: give folds that "
+                "test each, such as KFold, or take method='split'."
+            )
         cross = mapie.CrossConformalRegressor(
             self.estimator,
             confidence_level=self._levels(len(rows)),
@@ -162,7 +169,7 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
             warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
             warnings.filterwarnings("ignore", "(?s).*belongs to every resampling", UserWarning)
             cross.fit_conformalize(rows, targets)
-        self._set_calibrated(cross, len(rows))
+        self._set_calibrated(cross)
         self.__dict__.pop("estimator_", None)
         return self
 

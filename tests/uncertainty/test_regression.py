@@ -192,6 +192,22 @@ class TestStructures:
         assert np.isnan(y_pred).tolist() == [False, True, False]
         assert np.isnan(intervals).all(axis=1).tolist() == [False, True, False]
         assert np.isfinite(intervals[[0, 2]]).all()
+        # Of 20 in the first calibration part, or of all.
+        structures[5] = "no_such.cif"
+        assert model.fit(structures, y).n_calibration_ == {"split": 19, "cv+": 38}[method]
+
+    @pytest.mark.filterwarnings("ignore::UserWarning")
+    def test_crystals_left_out_do_not_carry_a_level(self, elastic, tiny):
+        structures, y = [*elastic[0][:30]], elastic[1][:30]
+        model = ConformalRegressor(DSSLRegressor(**tiny, on_error="skip"), confidence_level=0.75)
+        model.set_params(cv=[(np.arange(20), np.arange(20, 30))])
+        model.fit(structures, y)
+        before = model.mapie_
+        structures[20:27] = ["no_such.cif"] * 7
+        with pytest.raises(InvalidInputError, match="at least 4 structures for calibration, got 3"):
+            model.fit(structures, y)
+        assert model.mapie_ is before
+        assert model.n_calibration_ == 10
 
     @pytest.mark.parametrize("method", METHODS)
     def test_several_heads_give_widths_of_their_own(self, method, elastic, tiny):
@@ -305,6 +321,18 @@ class TestInterface:
         model.set_params(cv=GroupKFold(2), method="cv+").fit(X, y, groups=groups)
         model.set_params(cv=LeaveOneOut()).fit(X, y)
         assert len(model.predict_interval(X)[1]) == 40
+
+    def test_parts_of_folds_may_be_masks(self, elastic_table):
+        X, y = elastic_table[0][:40], elastic_table[1][:40]
+        rows = np.arange(40)
+        model = ConformalRegressor(Ridge(), confidence_level=0.75, cv=[(rows < 32, rows >= 32)])
+        assert model.fit(X, y).n_calibration_ == 8
+
+    def test_folds_of_cv_plus_test_every_crystal(self, elastic_table):
+        X, y = elastic_table[0][:40], elastic_table[1][:40]
+        model = ConformalRegressor(Ridge(), method="cv+", confidence_level=0.75)
+        with pytest.raises(InvalidInputError, match=r"32 of 40 structure\(s\) in no test part"):
+            model.set_params(cv=ShuffleSplit(1, test_size=8, random_state=0)).fit(X, y)
 
     def test_folds_are_drawn_once(self, elastic_table):
         # A splitter that draws anew each time would calibrate on crystals of the training part,
