@@ -62,11 +62,22 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
             fitted = self.estimator
         mapie = make(FittedModel(fitted), confidence_level=levels)
         with positions_in(calibration, len(X)):
-            mapie.conformalize(X[calibration], y[calibration])
+            rows, targets = self._for_mapie(fitted, X[calibration], y[calibration])
+            self._levels(len(rows))
+            mapie.conformalize(rows, targets)
         # Only now, so that a fit that fails leaves the last one whole.
         self._set_calibrated(mapie)
         self.estimator_ = fitted
         return self
+
+    def _for_mapie(
+        self,
+        fitted: Any,  # noqa: ANN401
+        X: NDArray[Any],
+        y: NDArray[Any],
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Rows and targets that MAPIE calibrates on."""
+        return X, y
 
     def _set_calibrated(self, mapie: Any) -> None:  # noqa: ANN401
         """Keep MAPIE's estimator, if enough crystals have calibrated it."""

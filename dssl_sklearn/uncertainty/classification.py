@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
@@ -51,7 +52,7 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
     estimator_ : estimator
         The fitted classifier behind `predict`.
     mapie_ : SplitConformalClassifier
-        MAPIE's estimator.
+        MAPIE's estimator, which takes the probabilities of `estimator_` in place of crystals.
     n_calibration_ : int
         Crystals behind the sets, without those that the estimator leaves out.
 
@@ -200,9 +201,10 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
         Returns
         -------
         labels : ndarray of shape (n_structures,)
-            Most probable classes.
+            Most probable classes; None for structures that the estimator leaves out.
         sets : ndarray of bool of shape (n_structures, n_classes) or (..., n_levels)
-            Whether a class is in the set, for each level where `confidence_level` is a sequence.
+            Whether a class is in the set, for each level where `confidence_level` is a sequence;
+            empty sets for structures that the estimator leaves out.
 
         Raises
         ------
@@ -211,9 +213,27 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
         InvalidInputError, InvalidStructureError
             As `fit`.
         """
-        check_is_fitted(self, "mapie_")
-        labels, sets = self.mapie_.predict_set(as_rows(X))
+        probabilities = self.predict_proba(X)
+        known = np.isfinite(probabilities).all(axis=1)
+        labels = self.classes_[probabilities.argmax(axis=1)]
+        if not known.all():
+            # As `predict` of a DSSLClassifier.
+            labels = labels.astype(object)
+            labels[~known] = None
+        sets = np.zeros((*probabilities.shape, math.prod(self._level_shape)), dtype=bool)
+        if known.any():
+            _, sets[known] = self.mapie_.predict_set(probabilities[known])
         return labels, self._of_levels(sets)
+
+    def _for_mapie(
+        self,
+        fitted: Any,  # noqa: ANN401
+        X: NDArray[Any],
+        y: NDArray[Any],
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        probabilities = fitted.predict_proba(X)
+        known = np.isfinite(probabilities).all(axis=1)
+        return probabilities[known], y[known]
 
     def _k_fold(self, n_folds: int, seed: int) -> StratifiedKFold:
         return StratifiedKFold(n_folds, shuffle=True, random_state=seed)

@@ -60,6 +60,32 @@ def test_on_structures(elastic, tiny):
     assert calibrated.fit(elastic[0][40:60], y_new).estimator_ is fitted.estimator_
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_crystals_that_the_classifier_leaves_out(elastic, tiny):
+    structures, y = [*elastic[0][:40]], np.where(elastic[1][:40] > 2, "stiff", "soft")
+    folds = [(np.arange(28), np.arange(28, 40))]
+    network = DSSLClassifier(**tiny, on_error="skip")
+    model = ConformalClassifier(network, confidence_level=0.75, cv=folds).fit(structures, y)
+    plain_labels, plain_sets = model.predict_set(structures[:2])
+    assert plain_labels.dtype == y.dtype
+    labels, sets = model.predict_set([structures[0], "no_such.cif", structures[1]])
+    assert labels.tolist() == [plain_labels[0], None, plain_labels[1]]
+    assert labels.tolist() == model.predict([structures[0], "no_such.cif", structures[1]]).tolist()
+    np.testing.assert_array_equal(sets[[0, 2]], plain_sets)
+    assert not sets[1].any()
+    labels, sets = model.predict_set(["no_such.cif"])
+    assert labels.tolist() == [None]
+    assert not sets.any()
+    structures[3] = structures[30] = "no_such.cif"
+    assert model.fit(structures, y).n_calibration_ == 11
+    for n_usable in (3, 0):
+        structures[28 + n_usable : 40] = ["no_such.cif"] * (12 - n_usable)
+        structures[30] = elastic[0][30] if n_usable else "no_such.cif"
+        with pytest.raises(InvalidInputError, match=f"for calibration, got {n_usable}"):
+            model.fit(structures, y)
+    assert model.n_calibration_ == 11
+
+
 def test_several_levels_are_nested(hardness):
     X, y = hardness
     model = ConformalClassifier(logistic(), confidence_level=[0.7, 0.9], random_state=0)
