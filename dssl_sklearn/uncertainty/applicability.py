@@ -23,6 +23,8 @@ from dssl_sklearn.uncertainty._embedding import Embedder
 from dssl_sklearn.uncertainty._report import domain_report, symbols_of
 
 _Comparison = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]
+#: Distances of copies in other cells, in spreads of the embedding: rounding.
+_ROUNDING = 1e-4
 #: Threshold for training crystals that are all copies, in spreads of the embedding: rounding.
 _LEAST_THRESHOLD = 1e-3
 
@@ -136,7 +138,7 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
         neighbors = NearestNeighbors(n_neighbors=self.n_neighbors, n_jobs=self.n_jobs)
         neighbors.fit(scaler.transform(embeddings))
         # Without X a crystal is not its own neighbor.
-        among_others: NDArray[np.float64] = gmean(neighbors.kneighbors()[0], axis=1)
+        among_others = _mean_distance(neighbors.kneighbors()[0])
         self._embedder, self._scaler, self._neighbors = embedder, scaler, neighbors
         self._seen: NDArray[np.bool_] = np.asarray(elements.any(axis=0))
         quantile = float(np.quantile(among_others, 1 - self.contamination))
@@ -277,7 +279,7 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
         check_is_fitted(self, "threshold_")
         embeddings, elements = self._embedder.embed(X)
         distances, rows = self._neighbors.kneighbors(self._scaler.transform(embeddings))
-        return gmean(distances, axis=1), rows[:, 0], elements & ~self._seen
+        return _mean_distance(distances), rows[:, 0], elements & ~self._seen
 
     def _is_inside(
         self, distance: NDArray[np.float64], unseen: NDArray[np.bool_]
@@ -297,3 +299,9 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         return tags
+
+
+def _mean_distance(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    # The geometric mean would make up to a tenth of the threshold of a copy's rounding error.
+    mean: NDArray[np.float64] = gmean(np.where(distances < _ROUNDING, 0.0, distances), axis=1)
+    return mean

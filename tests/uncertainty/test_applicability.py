@@ -45,7 +45,7 @@ class TestInside:
         report = domain.report(known)
         assert report["in_domain"].all()
         assert (report["reason"] == "").all()
-        assert (report["distance"] < 0.2 * domain.threshold_).all()
+        assert (report["distance"] == 0).all()
 
     def test_other_cells_and_orientations(self, domain, known):
         turn = SymmOp.from_axis_angle_and_translation([1, 2, 3], 40)
@@ -54,9 +54,16 @@ class TestInside:
             turned = structure.copy()
             turned.apply_operation(turn)
             others += [turned, structure * (2, 1, 1), structure.get_primitive_structure()]
+            others.append(structure * (3, 3, 2))
         report = domain.report(others)
         assert report["in_domain"].all()
-        assert report["nearest"].tolist() == np.repeat(np.arange(20), 3).tolist()
+        assert (report["distance"] == 0).all()
+        assert report["nearest"].tolist() == np.repeat(np.arange(20), 4).tolist()
+        # Far less than between two calculations of one crystal, but no rounding.
+        strained = [structure.copy() for structure in known[:20]]
+        for structure in strained:
+            structure.apply_strain(1e-4)
+        assert (domain.report(strained)["distance"] > 0).all()
 
     def test_rock_salt_which_is_new(self, domain):
         salt = cubic("Fm-3m", 5.69, ["Na", "Cl"])
