@@ -6,6 +6,7 @@ import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,9 +118,8 @@ class _StructureKFold(BaseCrossValidator):
         crystals = read_crystals(X)
         # Searches call `split` again and again; labels cost milliseconds a crystal, keys do not.
         settings = self._settings()
-        # A pretrainer that was fitted anew looks the same and has another net.
-        net = getattr(settings.get("pretrained"), "net_", None)
-        keys = (repr(settings), id(net), *content_keys(crystals, 0.0, 0))
+        weights = _state_of(settings.get("pretrained"))
+        keys = (repr(settings), weights, *content_keys(crystals, 0.0, 0))
         last: tuple[Any, NDArray[Any]] | None = getattr(self, "_last", None)
         if last is not None and last[0] == keys:
             return last[1]
@@ -130,6 +130,15 @@ class _StructureKFold(BaseCrossValidator):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the groups behind: other processes get the folds, not the splitter's memory."""
         return {name: value for name, value in self.__dict__.items() if name != "_last"}
+
+
+def _state_of(pretrained: Any) -> Any:  # noqa: ANN401
+    """What differs where weights of the same name do: the time and size of a file, or the net."""
+    if isinstance(pretrained, str | os.PathLike) and Path(pretrained).is_file():
+        found = Path(pretrained).stat()
+        return found.st_mtime_ns, found.st_size
+    # Not its id, which another net may get once this one is gone.
+    return getattr(pretrained, "net_", None)
 
 
 class FormulaKFold(_StructureKFold):

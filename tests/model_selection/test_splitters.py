@@ -13,7 +13,7 @@ from sklearn.model_selection import (
     cross_val_score,
 )
 
-from dssl_sklearn import StructureToGraph
+from dssl_sklearn import DSSLPretrainer, StructureToGraph
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 from dssl_sklearn.model_selection import (
     ChemicalSystemKFold,
@@ -127,6 +127,29 @@ def test_changed_settings_change_the_groups(crystals, fitted_pretrainer):
     assert set(np.unique(splitter._groups(crystals))) == {0, 1}
     splitter.n_clusters = 4
     assert len(np.unique(splitter._groups(crystals))) == 4
+
+
+def test_weights_written_anew_change_the_groups(crystals, fitted_pretrainer, tiny, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    fitted_pretrainer.save(path)
+    splitter = ClusterKFold(3, pretrained=path)
+    first = splitter._groups(crystals)
+    assert splitter._groups(crystals) is first
+    other = DSSLPretrainer(**{**tiny, "random_state": 1}).fit(crystals[:20])
+    other.save(path)
+    expected = ClusterKFold(3, pretrained=other)._groups(crystals)
+    assert not np.array_equal(expected, first)
+    np.testing.assert_array_equal(splitter._groups(crystals), expected)
+
+
+def test_a_pretrainer_fitted_anew_changes_the_groups(crystals, tiny):
+    pretrainer = DSSLPretrainer(**tiny).fit(crystals[:20])
+    splitter = ClusterKFold(3, pretrained=pretrainer)
+    first = splitter._groups(crystals)
+    # It is held, so that no other net gets its identity.
+    assert pretrainer.net_ in splitter._last[0]
+    pretrainer.fit(crystals[20:40])
+    assert splitter._groups(crystals) is not first
 
 
 def test_stratified_folds_keep_the_classes(crystals):
