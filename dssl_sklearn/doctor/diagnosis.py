@@ -10,12 +10,7 @@ from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.doctor.findings import Finding
 from dssl_sklearn.doctor.report import DataReport
 from dssl_sklearn.doctor.structures import StructureCheck
-from dssl_sklearn.doctor.targets import (
-    check_classes,
-    check_numbers,
-    looks_like_classes,
-    target_columns,
-)
+from dssl_sklearn.doctor.targets import check_column, target_columns
 from dssl_sklearn.exceptions import InvalidInputError
 
 
@@ -92,10 +87,8 @@ def diagnose(
     if y is not None:
         columns, problems = target_columns(y, len(items), targets)
         findings += problems
-        for name, column in columns.items():
-            classes = task == "classification" or (task == "auto" and looks_like_classes(column))
-            check = check_classes if classes else check_numbers
-            findings += check(name, column, found.usable, found.duplicates)
+        for name, column in columns:
+            findings += check_column(name, column, task, found.usable, found.duplicates)
     # What is said as a conflict need not be said again.
     conflicts = {f.index for f in findings if f.check == "conflicting_duplicate"}
     for first, *others in found.duplicates:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,16 +29,16 @@ def target_columns(
     y: Any,  # noqa: ANN401
     n_structures: int,
     names: Sequence[str] | None,
-) -> tuple[dict[str, pd.Series], list[Finding]]:
-    """Split targets into columns by name, or say why they cannot be matched with the structures."""
+) -> tuple[list[tuple[str, pd.Series]], list[Finding]]:
+    """Split targets into named columns, or say why they cannot be matched with the structures."""
     try:
         length = len(y)
         frame = y if isinstance(y, pd.DataFrame) else pd.DataFrame(_plain(y))
-    except (TypeError, ValueError) as error:
-        return {}, [Finding(None, "bad_targets", f"y of type {type(y).__name__}: {error}")]
+    except Exception as error:  # noqa: BLE001 - no targets must end the report
+        return [], [Finding(None, "bad_targets", f"y of type {type(y).__name__}: {error}")]
     if length != n_structures:
         message = f"{n_structures} structures, but {length} targets"
-        return {}, [Finding(None, "length_mismatch", message)]
+        return [], [Finding(None, "length_mismatch", message)]
     if names is None and isinstance(y, pd.Series) and y.name is not None:
         names = [str(y.name)]
     if names is None:
@@ -47,13 +47,36 @@ def target_columns(
         names = labels if is_named else ["y"] if len(labels) == 1 else [f"y{k}" for k in labels]
     if len(names) != frame.shape[1]:
         message = f"y has {frame.shape[1]} columns, but {len(names)} names are given"
-        return {}, [Finding(None, "bad_targets", message)]
-    columns = [frame.iloc[:, k].reset_index(drop=True) for k in range(frame.shape[1])]
-    return dict(zip(map(str, names), columns, strict=True)), []
+        return [], [Finding(None, "bad_targets", message)]
+    names = [str(name) for name in names]
+    # Equal names are told apart.
+    names = [f"{n} (column {k})" if names.count(n) > 1 else n for k, n in enumerate(names)]
+    columns = [_dense(frame.iloc[:, k].reset_index(drop=True)) for k in range(frame.shape[1])]
+    return list(zip(names, columns, strict=True)), []
 
 
 def _plain(y: Any) -> Any:  # noqa: ANN401
     return y.to_numpy() if isinstance(y, pd.Series) else list(y) if isinstance(y, tuple) else y
+
+
+def _dense(column: pd.Series) -> pd.Series:
+    return pd.Series(np.asarray(column)) if isinstance(column.dtype, pd.SparseDtype) else column
+
+
+def check_column(
+    name: str,
+    column: pd.Series,
+    task: Literal["auto", "regression", "classification"],
+    usable: NDArray[np.bool_],
+    duplicates: list[list[int]],
+) -> list[Finding]:
+    """Look at the targets in one column; that they cannot be looked at is a finding, too."""
+    try:
+        classes = task == "classification" or (task == "auto" and looks_like_classes(column))
+        check = check_classes if classes else check_numbers
+        return list(check(name, column, usable, duplicates))
+    except Exception as error:  # noqa: BLE001 - no targets must end the report
+        return [Finding(None, "bad_targets", f"{name}: {error}")]
 
 
 def looks_like_classes(column: pd.Series) -> bool:

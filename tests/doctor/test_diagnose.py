@@ -27,6 +27,18 @@ def of_data(report):
     return set(report.table[report.table["index"].isna()]["check"])
 
 
+class Unusual:
+    """A target that is neither a number nor a label."""
+
+    def __float__(self):
+        raise RuntimeError("no number")
+
+    __hash__ = None
+
+    def __eq__(self, other):
+        raise RuntimeError("no label")
+
+
 BAD = {
     "unreadable": "nowhere.cif",
     "disordered": Structure(Lattice.cubic(4), [{"Fe": 0.5, "Ni": 0.5}], [[0, 0, 0]]),
@@ -208,6 +220,29 @@ class TestTargets:
         assert of_data(report) <= {"length_mismatch", "bad_targets"}
         assert not report.ok
 
+    @pytest.mark.parametrize(
+        "y",
+        [
+            [10**400] * 80,
+            np.array([10**400, *range(79)], dtype=object),
+            pd.Series([np.zeros(2)] * 80),
+            [Unusual() for _ in range(80)],
+        ],
+        ids=["huge", "one huge", "arrays", "no float"],
+    )
+    @pytest.mark.parametrize("task", ["auto", "regression", "classification"])
+    def test_anything_may_be_handed_in(self, crystals, y, task):
+        X = [*crystals[:79], crystals[0]]
+        assert not diagnose(X, y, task=task).ok
+
+    def test_sparse_ones(self, crystals, normal):
+        y = np.where(normal > 0, 0.0, normal)
+        y[3] = np.inf
+        sparse = pd.arrays.SparseArray(y, fill_value=0.0)
+        expected = diagnose(crystals, y).table
+        for same in (sparse, pd.Series(sparse), pd.DataFrame({"y": sparse})):
+            pd.testing.assert_frame_equal(diagnose(crystals, same).table, expected)
+
     def test_few_or_none(self, crystals, normal):
         assert of_data(diagnose(crystals[:20], normal[:20])) == {"few_labels"}
         assert of_data(diagnose(crystals, np.full(80, np.nan))) == {"no_labels"}
@@ -222,6 +257,15 @@ class TestTargets:
         assert "K has skewness" in messages
         assert "G is 1 everywhere" in messages
         assert of_data(diagnose(crystals, normal, targets=["a", "b"])) == {"bad_targets"}
+
+    def test_several_of_one_name(self, crystals, normal):
+        y = np.c_[normal, normal, normal]
+        y[3, 0] = y[5, 1] = np.inf
+        named = pd.DataFrame(y, columns=["a", "a", "b"])
+        for report in (diagnose(crystals, named), diagnose(crystals, y, targets=["a", "a", "b"])):
+            found = report.table.query("check == 'infinite_target'")
+            assert found["index"].tolist() == [3, 5]
+            assert found["message"].tolist() == ["a (column 0) is inf", "a (column 1) is inf"]
 
     def test_classes(self, crystals):
         y = np.array(["metal"] * 40 + ["insulator"] * 38 + ["odd"] * 2, dtype=object)
