@@ -13,6 +13,7 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
 from skorch.utils import noop
 from torch import nn
 
@@ -22,6 +23,7 @@ from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer
 from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS, Architecture
+from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
 from dssl_sklearn.training.callbacks import (
     Progress,
     StopEarly,
@@ -209,6 +211,13 @@ class CrystalEstimator(BaseEstimator):
     def history(self) -> Any:  # noqa: ANN401 - skorch's History
         """History of the training, as of a skorch net (same as `history_`)."""
         return self.history_
+
+    @property
+    def encoder_(self) -> CrystalEncoder:
+        """Trained backbone and readout."""
+        check_is_fitted(self, "net_")
+        module = self.net_.module_
+        return module.encoder if isinstance(module, PropertyModel) else module
 
     # ---- for the subclasses ----------------------------------------------------------------
 

@@ -135,6 +135,8 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         The fitted Gaussian process, with its share; None where the network predicts alone.
     net_ : skorch.NeuralNet
         The trained net; its module holds encoder and head.
+    encoder_ : nn.Module
+        Its backbone and readout: crystals to site and crystal embeddings.
     architecture_ : Architecture
         What the encoder and its graphs are made of.
     history_ : skorch.History

@@ -462,12 +462,6 @@ class DSSLPretrainer(
     # ---- using -----------------------------------------------------------------------------
 
     @property
-    def encoder_(self) -> CrystalEncoder:
-        """Trained backbone and readout."""
-        check_is_fitted(self, "net_")
-        return self.net_.module_  # type: ignore[no-any-return]
-
-    @property
     def _n_features_out(self) -> int:
         # Name that scikit-learn's ClassNamePrefixFeaturesOutMixin reads.
         return self.n_features_out_

@@ -18,7 +18,6 @@ from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
 from dssl_sklearn.training.data import EdgeBudgetSampler
 
 
@@ -38,13 +37,6 @@ def check_estimator(estimator: object, kind: type[CrystalEstimator], wanted: str
             "or a search, hand in the step or the `best_estimator_` that holds the network"
         )
     check_is_fitted(estimator, "net_")
-
-
-def encoder_of(estimator: CrystalEstimator) -> CrystalEncoder:
-    """Backbone and readout of a fitted pretrainer or predictor, in evaluation mode."""
-    module = estimator.net_.module_.eval()
-    encoder: CrystalEncoder = module.encoder if isinstance(module, PropertyModel) else module
-    return encoder
 
 
 def graphs_of(estimator: CrystalEstimator, structures: Any) -> GraphDataset:  # noqa: ANN401

@@ -13,7 +13,6 @@ from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.explain._network import (
     batches_of,
     check_estimator,
-    encoder_of,
     graphs_of,
     split_sites,
 )
@@ -62,7 +61,7 @@ def attention_weights(
     [1.0, 1.0]
     """
     check_estimator(estimator, CrystalEstimator, "DSSLPretrainer, DSSLRegressor or DSSLClassifier")
-    encoder = encoder_of(estimator)
+    encoder = estimator.encoder_.eval()
     readout = encoder.readout
     if not isinstance(readout, AttentionReadout):
         raise InvalidInputError(

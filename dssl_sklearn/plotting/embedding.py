@@ -287,7 +287,7 @@ def _embed(estimator: Any, X: Any) -> NDArray[Any]:  # noqa: ANN401
     check_is_fitted(estimator, "net_")
     net, architecture = estimator.net_, estimator.architecture_
     builder = GraphBuilder(architecture.cutoff, architecture.max_neighbors, n_jobs=estimator.n_jobs)
-    batches = encode(net.module_.encoder, builder.dataset(X), net.batch_size, net.device)
+    batches = encode(estimator.encoder_, builder.dataset(X), net.batch_size, net.device)
     return np.concatenate([crystals for _, crystals, _ in batches])
 
 

@@ -8,7 +8,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
@@ -67,16 +66,12 @@ class Embedder:
         """
         if isinstance(pretrained, FrozenEstimator):
             pretrained = pretrained.estimator
-        if isinstance(pretrained, PropertyEstimator):
-            check_is_fitted(pretrained, "net_")
-            architecture, net = pretrained.architecture_, pretrained.net_
-            encoder = net.module_.encoder
-        else:
-            pretrainer = resolve_pretrained(pretrained)
-            if pretrainer is None:
-                raise InvalidInputError("pretrained is None; give weights or a fitted estimator.")
-            architecture, net = pretrainer.architecture_, pretrainer.net_
-            encoder = pretrainer.encoder_
+        estimator = pretrained
+        if not isinstance(pretrained, PropertyEstimator):
+            estimator = resolve_pretrained(pretrained)
+        if estimator is None:
+            raise InvalidInputError("pretrained is None; give weights or a fitted estimator.")
+        encoder, architecture, net = estimator.encoder_, estimator.architecture_, estimator.net_
         builder = GraphBuilder(architecture.cutoff, architecture.max_neighbors, n_jobs=n_jobs)
         return cls(encoder, builder, net.batch_size, net.device)
 
