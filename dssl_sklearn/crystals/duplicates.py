@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.graph_table import GraphTable
 from dssl_sklearn.crystals.identity import formula_key
 from dssl_sklearn.crystals.neighbors import build_graphs
@@ -16,7 +17,7 @@ from dssl_sklearn.crystals.table import CrystalTable
 #: Neighborhood that is compared; with 12 neighbors fcc and hcp would be alike.
 _CUTOFF = 10.0
 _NEIGHBORS = 32
-_N_ELEMENTS = 104
+_N_ELEMENTS = MAX_ATOMIC_NUMBER + 1
 
 
 @dataclass(frozen=True, eq=False)

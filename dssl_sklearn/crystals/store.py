@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dssl_sklearn._checks import check_path
 from dssl_sklearn.crystals.dataset import GraphDataset
+from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.store_build import build_store
 from dssl_sklearn.crystals.store_files import (
     LAYOUT,
@@ -29,7 +30,6 @@ from dssl_sklearn.crystals.store_files import (
 
 #: Crystals that are looked at together when a store is verified.
 _BLOCK = 8192
-_LARGEST_ATOMIC_NUMBER = 118
 _COUNTS = ("n_crystals", "n_sites", "n_edges", "n_structures")
 
 
@@ -291,7 +291,7 @@ def _is_sound(arrays: Mapping[str, NDArray[Any]], start: int, stop: int) -> bool
     ends = (arrays["source"][edges], arrays["target"][edges])
     return bool(
         numbers.min() >= 1
-        and numbers.max() <= _LARGEST_ATOMIC_NUMBER
+        and numbers.max() <= MAX_ATOMIC_NUMBER
         and np.isfinite(arrays["frac_coords"][sites]).all()
         and np.isfinite(arrays["lattice"][start:stop]).all()
         and np.isfinite(distance).all()

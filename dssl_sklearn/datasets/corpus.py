@@ -7,7 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dssl_sklearn._checks import check_path
+from dssl_sklearn.crystals.elements import ELEMENT_SYMBOLS, MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.datasets._files import explain_failure, read_npz, write_atomically
@@ -23,7 +24,6 @@ from dssl_sklearn.exceptions import DatasetError, InvalidInputError
 if TYPE_CHECKING:
     from pymatgen.core import Composition
 
-_MAX_ATOMIC_NUMBER = 103
 #: Attribute -> array of the file.
 _FILE_NAMES = {
     "ids": "material_id",
@@ -100,10 +100,10 @@ class Corpus(Sequence[Crystal]):
             )
         n_sites = int(self.ptr[-1])
         wide = _read_only("numbers", numbers, "iu", np.int64, (n_sites,))
-        if n_sites and (wide.min() < 1 or wide.max() > _MAX_ATOMIC_NUMBER):
+        if n_sites and (wide.min() < 1 or wide.max() > MAX_ATOMIC_NUMBER):
             raise InvalidInputError(
                 f"numbers has entries from {wide.min()} to {wide.max()}, expected atomic numbers "
-                f"from 1 to {_MAX_ATOMIC_NUMBER}."
+                f"from 1 to {MAX_ATOMIC_NUMBER}."
             )
         self.numbers: NDArray[np.uint8] = _read_only("numbers", wide, "i", np.uint8, (n_sites,))
         self.frac_coords: NDArray[np.float32] = _read_only(
@@ -165,15 +165,14 @@ class Corpus(Sequence[Crystal]):
             Such as ``"O3Al2"``: equal for equal compositions. For other spellings of a formula see
             `without_formulas`.
         """
-        base = _MAX_ATOMIC_NUMBER + 1
+        base = MAX_ATOMIC_NUMBER + 1
         owner = np.repeat(np.arange(len(self)), self.n_sites)
         pairs, amounts = np.unique(owner * base + self.numbers, return_counts=True)
         owner, elements = np.divmod(pairs, base)
         bounds = np.searchsorted(owner, np.arange(len(self) + 1)).tolist()
         divisors = np.gcd.reduceat(amounts, bounds[:-1]) if len(self) else amounts
-        symbols = _symbols()
         tokens = [
-            _token(symbols[z], amount)
+            _token(z, amount)
             for z, amount in zip(
                 elements.tolist(), (amounts // divisors[owner]).tolist(), strict=True
             )
@@ -302,15 +301,8 @@ def _read_only(
     return stored
 
 
-@cache
-def _symbols() -> dict[int, str]:
-    from pymatgen.core import Element
-
-    return {z: Element.from_Z(z).symbol for z in range(1, _MAX_ATOMIC_NUMBER + 1)}
-
-
-def _token(symbol: str, amount: int) -> str:
-    return symbol if amount == 1 else f"{symbol}{amount}"
+def _token(number: int, amount: int) -> str:
+    return ELEMENT_SYMBOLS[number] + (str(amount) if amount > 1 else "")
 
 
 def _canonical(formula: str | Composition) -> str:
@@ -323,6 +315,6 @@ def _canonical(formula: str | Composition) -> str:
         multiple = math.lcm(*(amount.denominator for amount in amounts.values()))
         whole = {z: int(amounts[z] * multiple) for z in sorted(amounts)}
         divisor = math.gcd(*whole.values())
-        return "".join(_token(_symbols()[z], n // divisor) for z, n in whole.items())
+        return "".join(_token(z, n // divisor) for z, n in whole.items())
     except (ValueError, TypeError, LookupError, AttributeError, ZeroDivisionError) as error:
         raise InvalidInputError(f"{formula!r} is not a chemical formula ({error}).") from error

@@ -380,7 +380,7 @@ def test_headers_that_are_none(folder, text):
     "name, change",
     [
         ("numbers", lambda a: a.fill(0)),
-        ("numbers", lambda a: a.fill(200)),
+        ("numbers", lambda a: a.fill(104)),
         ("source", lambda a: a.fill(-1)),
         ("target", lambda a: a.fill(100)),
         ("distance", lambda a: a.fill(np.nan)),
