@@ -11,6 +11,7 @@ from joblib import Parallel, delayed
 
 from dssl_sklearn.crystals.build_part import BuildPart, all_reasons, report
 from dssl_sklearn.crystals.cache import GRAPH_CACHE, Entry, content_keys
+from dssl_sklearn.crystals.chunks import piece_of
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
@@ -172,7 +173,7 @@ class GraphBuilder:
             # What a worker process caches is lost to this one.
             with explained_kill():
                 parts = Parallel(n_jobs=self.n_jobs)(
-                    delayed(build_slice)(self, items[start : start + CHUNK], as_dataset=as_dataset)
+                    delayed(build_slice)(self, piece_of(items, start, CHUNK), as_dataset=as_dataset)
                     for start in starts
                 )
             for start, part in zip(starts, parts, strict=True):

@@ -82,7 +82,7 @@ def build_graphs(
     blocks: list[_Block] = []
     errors: dict[int, str] = {}
     for start, stop in _blocks(crystals.n_sites):
-        part = crystals.part(start, stop)
+        part = crystals.crystal_table(start, stop)
         block, wrong = _nearest_shells(part, cutoff, max_neighbors)
         blocks.append(block)
         errors |= {start + index: reason for index, reason in wrong.items()}

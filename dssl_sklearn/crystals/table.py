@@ -98,6 +98,9 @@ class CrystalTable:
         """Number of sites of each crystal."""
         return np.diff(self.ptr)
 
+    def __getitem__(self, index: int) -> Crystal:
+        return self.crystal(index)
+
     def crystal(self, index: int) -> Crystal:
         """One crystal, as views of the table."""
         sites = slice(self.ptr[index], self.ptr[index + 1])
@@ -109,7 +112,7 @@ class CrystalTable:
             {name: np.asarray(values[index]) for name, values in self.crystal_properties.items()},
         )
 
-    def part(self, start: int, stop: int) -> CrystalTable:
+    def crystal_table(self, start: int, stop: int) -> CrystalTable:
         """The crystals from `start` to before `stop`, as views of the table."""
         sites = slice(self.ptr[start], self.ptr[stop])
         return CrystalTable(

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dssl_sklearn.crystals.reading import read_crystal
-from dssl_sklearn.datasets import load_elasticity, load_piezoelectricity
+from dssl_sklearn.datasets import Corpus, load_elasticity, load_piezoelectricity
 
 torch.set_num_threads(1)
 
@@ -25,6 +25,18 @@ def real_structures():
 def real_crystals(real_structures):
     """The same as plain arrays."""
     return [read_crystal(structure) for structure in real_structures]
+
+
+@pytest.fixture(scope="session")
+def real_corpus(real_crystals):
+    """The same as a collection that hands out tables."""
+    return Corpus(
+        ids=[str(i) for i in range(len(real_crystals))],
+        numbers=np.concatenate([c.numbers for c in real_crystals]),
+        frac_coords=np.concatenate([c.frac_coords for c in real_crystals]),
+        lattices=[c.lattice for c in real_crystals],
+        ptr=np.cumsum([0, *map(len, real_crystals)]),
+    )
 
 
 @pytest.fixture

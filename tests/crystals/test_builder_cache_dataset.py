@@ -5,12 +5,12 @@ import torch
 from dssl_sklearn.crystals import builder as builder_module
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.cache import GRAPH_CACHE, GraphCache, content_keys
+from dssl_sklearn.crystals.chunks import in_chunks
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.graph_table import GraphTable
 from dssl_sklearn.crystals.reading import read_crystal
 from dssl_sklearn.crystals.table import CrystalTable
-from dssl_sklearn.datasets import Corpus
 from dssl_sklearn.exceptions import (
     InvalidInputError,
     InvalidStructureError,
@@ -110,16 +110,9 @@ def test_without_the_cache_nothing_is_kept(real_structures):
     assert len(GRAPH_CACHE) == 0
 
 
-def test_a_corpus_is_not_kept(real_crystals):
-    corpus = Corpus(
-        ids=[str(i) for i in range(len(real_crystals))],
-        numbers=np.concatenate([c.numbers for c in real_crystals]),
-        frac_coords=np.concatenate([c.frac_coords for c in real_crystals]),
-        lattices=[c.lattice for c in real_crystals],
-        ptr=np.cumsum([0, *map(len, real_crystals)]),
-    )
-    dataset = BUILDER.dataset(corpus)
-    assert dataset.n_sites.tolist() == list(map(len, real_crystals))
+def test_a_corpus_is_not_kept(real_corpus):
+    dataset = BUILDER.dataset(real_corpus)
+    assert dataset.n_sites.tolist() == real_corpus.n_sites.tolist()
     assert len(GRAPH_CACHE) == 0
 
 
@@ -153,7 +146,7 @@ def test_equal_keys_are_equal_crystals(graphs):
     crystals = CrystalTable.of([graph.crystal for graph in graphs])
     keys = content_keys(crystals, 8.0, 12)
     assert len(set(keys)) == len(graphs)
-    assert content_keys(crystals.part(2, 5), 8.0, 12) == keys[2:5]
+    assert content_keys(crystals.crystal_table(2, 5), 8.0, 12) == keys[2:5]
     assert content_keys(crystals.take(np.array([4, 4, 1])), 8.0, 12) == [keys[4], keys[4], keys[1]]
 
 
@@ -234,13 +227,13 @@ def small_chunks(monkeypatch):
 def test_chunks_do_not_show(real_structures, monkeypatch):
     structures = with_property(real_structures)
     builder = GraphBuilder(8.0, 12, site_properties=("charge",))
-    in_chunks = builder.dataset(structures)
+    cut = builder.dataset(structures)
     graphs = builder.graphs(structures)
     monkeypatch.undo()
     assert len(structures) > 5
-    assert_same_dataset(in_chunks, builder.dataset(structures))
+    assert_same_dataset(cut, builder.dataset(structures))
     assert len(graphs) == len(structures)
-    np.testing.assert_array_equal([len(g.crystal) for g in graphs], in_chunks.n_sites)
+    np.testing.assert_array_equal([len(g.crystal) for g in graphs], cut.n_sites)
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -260,6 +253,15 @@ def test_processes_do_not_show(real_structures, assert_same_graph):
     lonely = Crystal(np.array([18]), np.zeros((1, 3)), 9 * np.eye(3))
     with pytest.warns(IsolatedSiteWarning, match="positions 7,"):
         two.graphs([*structures[:7], lonely, lonely])
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_processes_take_pieces_of_a_corpus(real_corpus):
+    builder = GraphBuilder(8.0, 12, n_jobs=2)
+    expected = GraphBuilder(8.0, 12).dataset(real_corpus)
+    assert_same_dataset(builder.dataset(real_corpus), expected)
+    pieces = [builder.dataset(piece) for piece in in_chunks(real_corpus, 7)]
+    assert_same_dataset(GraphDataset.concatenate(pieces), expected)
 
 
 @pytest.mark.usefixtures("small_chunks")

@@ -21,7 +21,7 @@ from dssl_sklearn.crystals import store_build, store_shards
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.store import GraphStore
-from dssl_sklearn.datasets import Corpus, load_elasticity
+from dssl_sklearn.datasets import load_elasticity
 from dssl_sklearn.exceptions import DatasetError, InvalidInputError, InvalidStructureError
 
 BUILDER = GraphBuilder(8.0, 12)
@@ -95,16 +95,10 @@ def test_shards_are_joined(tmp_path, real_structures, dataset, n_jobs):
 
 @pytest.mark.parametrize("kind", ["generator", "corpus", "graphs", "dataset"])
 @pytest.mark.usefixtures("small_shards")
-def test_kinds_of_input(tmp_path, real_structures, real_crystals, dataset, kind):
+def test_kinds_of_input(tmp_path, real_structures, real_corpus, dataset, kind):
     X = {
         "generator": lambda: (structure for structure in real_structures),
-        "corpus": lambda: Corpus(
-            ids=[str(i) for i in range(len(real_crystals))],
-            numbers=np.concatenate([c.numbers for c in real_crystals]),
-            frac_coords=np.concatenate([c.frac_coords for c in real_crystals]),
-            lattices=[c.lattice for c in real_crystals],
-            ptr=np.cumsum([0, *map(len, real_crystals)]),
-        ),
+        "corpus": lambda: real_corpus,
         "graphs": lambda: BUILDER.graphs(real_structures),
         "dataset": lambda: dataset,
     }[kind]()

@@ -9,7 +9,6 @@ from dssl_sklearn.crystals.graph_table import GraphTable
 from dssl_sklearn.crystals.neighbors import build_graphs
 from dssl_sklearn.crystals.reading import _KNOWN, _MOST_KNOWN, read_crystal
 from dssl_sklearn.crystals.table import CrystalTable
-from dssl_sklearn.datasets import Corpus
 
 BUILDER = GraphBuilder(8.0, 12, use_cache=False)
 
@@ -65,10 +64,13 @@ def test_crystals_come_back_as_they_went_in(crystals):
 
 def test_parts_rows_and_joins(crystals):
     table = CrystalTable.of(crystals)
-    assert_same(table.part(2, 5), CrystalTable.of(crystals[2:5]))
+    assert_same(table.crystal_table(2, 5), CrystalTable.of(crystals[2:5]))
     rows = np.array([4, 0, 0, 7])
     assert_same(table.take(rows), CrystalTable.of([crystals[row] for row in rows]))
-    assert_same(CrystalTable.concatenate([table.part(0, 3), table.part(3, len(table))]), table)
+    assert_same(
+        CrystalTable.concatenate([table.crystal_table(0, 3), table.crystal_table(3, len(table))]),
+        table,
+    )
     assert len(table.take(np.array([], dtype=np.int64))) == 0
     assert len(CrystalTable.of([])) == 0
 
@@ -98,17 +100,10 @@ def test_a_data_set_of_a_table_is_that_of_its_graphs(table):
             np.testing.assert_array_equal(left, right)
 
 
-def test_a_corpus_gives_the_data_set_of_its_crystals(real_crystals):
-    corpus = Corpus(
-        ids=[str(i) for i in range(len(real_crystals))],
-        numbers=np.concatenate([c.numbers for c in real_crystals]),
-        frac_coords=np.concatenate([c.frac_coords for c in real_crystals]),
-        lattices=[c.lattice for c in real_crystals],
-        ptr=np.cumsum([0, *map(len, real_crystals)]),
-    )
-    assert_same(corpus.crystal_table(2, 6), CrystalTable.of(list(corpus)[2:6]))
+def test_a_corpus_gives_the_data_set_of_its_crystals(real_corpus):
+    assert_same(real_corpus.crystal_table(2, 6), CrystalTable.of(list(real_corpus)[2:6]))
     builder = GraphBuilder(8.0, 12, site_properties=("charge",), use_cache=False)
-    expected, found = builder.dataset(list(corpus)), builder.dataset(corpus)
+    expected, found = builder.dataset(list(real_corpus)), builder.dataset(real_corpus)
     for name in ("numbers", "frac_coords", "lattice", "source", "target", "shift", "distance"):
         np.testing.assert_array_equal(getattr(expected, name), getattr(found, name))
     assert np.isnan(found.site_properties["charge"]).all()
