@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.files import UnusableCrystalError
-from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
+from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.crystals.reading import read_sites, unusable
 from dssl_sklearn.crystals.table import CrystalTable, Tabular
@@ -55,9 +55,8 @@ def read_crystals(X: Any, name: str = "X") -> CrystalTable:  # noqa: ANN401 - th
 def _read_items(items: Any) -> tuple[CrystalTable, dict[int, str]]:  # noqa: ANN401
     sites, places, reasons = [], [], {}
     for index in range(len(items)):
-        item = items[index]
         try:
-            sites.append(read_sites(item.crystal if isinstance(item, CrystalGraph) else item))
+            sites.append(read_sites(items[index]))
             places.append(index)
         except UnusableCrystalError as error:
             reasons[index] = str(error)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.files import UnusableCrystalError, load_dict, load_file
-from dssl_sklearn.crystals.graph import Crystal
+from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 from dssl_sklearn.crystals.table import CrystalTable, Sites
 
 #: Volume of the cell over the product of its edge lengths below which the cell counts as flat.
@@ -30,17 +30,12 @@ ACCEPTED = (
 )
 
 
-def read_crystal(item: Any, site_properties: tuple[str, ...] = ()) -> Crystal:  # noqa: ANN401
-    """Read one crystal of any accepted kind into arrays of its own, see `read_sites`."""
-    return CrystalTable.of([read_sites(item, site_properties)]).crystal(0)
-
-
 def read_sites(item: Any, site_properties: tuple[str, ...] = ()) -> Sites:  # noqa: ANN401
     """Read one crystal of any accepted kind.
 
     Parameters
     ----------
-    item : Structure, ASE Atoms, dict, path or Crystal
+    item : Structure, ASE Atoms, dict, path, Crystal or CrystalGraph
         One crystal. Oxidation states are dropped and deuterium and tritium count as hydrogen.
     site_properties : tuple of str, default=()
         Per-site quantities to keep; sites without them get NaN.
@@ -128,6 +123,8 @@ def _reader_of(kind: type) -> Callable[[Any, tuple[str, ...]], Sites]:
     """How items of a type are read; asked once for each, since the questions are slow."""
     if issubclass(kind, Crystal):
         return _from_crystal
+    if issubclass(kind, CrystalGraph):
+        return lambda item, wanted: _from_crystal(item.crystal, wanted)
     if issubclass(kind, str | os.PathLike):
         return lambda item, wanted: _from_structure(load_file(item), wanted)
     if issubclass(kind, Mapping):

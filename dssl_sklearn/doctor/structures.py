@@ -18,7 +18,6 @@ from dssl_sklearn.crystals.duplicates import (
 )
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER, element_property
 from dssl_sklearn.crystals.files import UnusableCrystalError
-from dssl_sklearn.crystals.graph import CrystalGraph
 from dssl_sklearn.crystals.graph_table import GraphTable
 from dssl_sklearn.crystals.identity import formula_key
 from dssl_sklearn.crystals.neighbors import build_graphs
@@ -169,7 +168,7 @@ def _read_item(item: Any) -> tuple[Sites, list[str]]:  # noqa: ANN401
     """Sites of a crystal, and what the reader of its file had to remark."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        sites = read_sites(item.crystal if isinstance(item, CrystalGraph) else item)
+        sites = read_sites(item)
     remarks = [" ".join(str(warning.message).split()) for warning in caught]
     worth_a_look = [remark[:300] for remark in remarks if _HARMLESS not in remark]
     return sites, list(dict.fromkeys(worth_a_look))

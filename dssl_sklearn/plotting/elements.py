@@ -11,9 +11,8 @@ from numpy.typing import ArrayLike
 
 from dssl_sklearn._checks import check_integer
 from dssl_sklearn.crystals.elements import ELEMENT_SYMBOLS
-from dssl_sklearn.crystals.files import UnusableCrystalError
+from dssl_sklearn.crystals.identity import read_crystals
 from dssl_sklearn.crystals.inputs import as_sequence
-from dssl_sklearn.crystals.reading import read_crystal
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError, MissingDependencyError
 from dssl_sklearn.plotting._checks import column, paired
 from dssl_sklearn.plotting._periodic_table import draw_table, text_scale
@@ -277,19 +276,10 @@ class ElementErrorDisplay:
 
 def _elements(items: Sequence[Any], rows: Sequence[int]) -> list[list[str]]:
     """Symbols of the elements of each of these crystals."""
-    found, reasons = [], {}
-    for row in rows:
-        try:
-            numbers = np.unique(read_crystal(_crystal(items[row])).numbers)
-        except UnusableCrystalError as error:
-            reasons[row] = str(error)
-            continue
-        found.append([ELEMENT_SYMBOLS[number] for number in numbers])
-    if reasons:
-        raise InvalidStructureError(reasons, len(items))
-    return found
-
-
-def _crystal(item: Any) -> Any:  # noqa: ANN401
-    """Take the crystal out of a graph."""
-    return getattr(item, "crystal", item)
+    try:
+        table = read_crystals([items[row] for row in rows])
+    except InvalidStructureError as error:
+        reasons = {rows[place]: reason for place, reason in error.reasons.items()}
+        raise InvalidStructureError(reasons, len(items)) from None
+    numbers = (np.unique(table[row].numbers) for row in range(len(table)))
+    return [[ELEMENT_SYMBOLS[number] for number in of_crystal] for of_crystal in numbers]

@@ -9,10 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from dssl_sklearn._checks import check_choice
 from dssl_sklearn.crystals.elements import ELEMENT_SYMBOLS, element_property
-from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import Crystal
-from dssl_sklearn.crystals.reading import read_crystal
-from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
+from dssl_sklearn.crystals.identity import read_crystals
+from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.plotting._checks import numbers
 from dssl_sklearn.plotting._projection import atoms_in_cell, draw_atoms, draw_edges, view_axes
 from dssl_sklearn.plotting._style import DIVERGING, axes_for, ink_on, pyplot, with_unit
@@ -192,10 +191,7 @@ class SiteContributionsDisplay:
         MissingDependencyError
             If matplotlib is not installed.
         """
-        try:
-            crystal = read_crystal(getattr(structure, "crystal", structure))
-        except UnusableCrystalError as error:
-            raise InvalidStructureError({0: str(error)}, 1) from error
+        crystal = read_crystals([structure])[0]
         values = numbers("contributions", contributions, len(crystal))
         if not np.isfinite(values).all():
             site = int(np.argmax(~np.isfinite(values)))

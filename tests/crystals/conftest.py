@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dssl_sklearn.crystals.reading import read_crystal
+from dssl_sklearn.crystals.identity import read_crystals
 from dssl_sklearn.datasets import Corpus, load_elasticity, load_piezoelectricity
 
 torch.set_num_threads(1)
@@ -24,7 +24,7 @@ def real_structures():
 @pytest.fixture(scope="session")
 def real_crystals(real_structures):
     """The same as plain arrays."""
-    return [read_crystal(structure) for structure in real_structures]
+    return list(read_crystals(real_structures))
 
 
 @pytest.fixture(scope="session")

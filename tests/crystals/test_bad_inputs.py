@@ -7,8 +7,8 @@ from pymatgen.core import Lattice, Molecule, Structure
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.graph import Crystal
+from dssl_sklearn.crystals.identity import read_crystals
 from dssl_sklearn.crystals.inputs import as_sequence
-from dssl_sklearn.crystals.reading import read_crystal
 from dssl_sklearn.exceptions import DSSLError, InvalidInputError, InvalidStructureError
 
 CUBE = Lattice.cubic(4.0)
@@ -120,7 +120,7 @@ def test_the_error_of_one_bad_row_of_an_array_of_sites():
         pytest.param(salt(), r"single Structure.*write \[X\]", id="Structure"),
         pytest.param(salt().as_dict(), "single dict", id="structure dict"),
         pytest.param({"mp-1": salt()}, r"X is a dict.*list\(X.values\(\)\)", id="dict"),
-        pytest.param(read_crystal(salt()), "single Crystal", id="Crystal"),
+        pytest.param(read_crystals([salt()])[0], "single Crystal", id="Crystal"),
         pytest.param(BUILDER.graphs([salt()])[0], "single CrystalGraph", id="graph"),
         pytest.param("crystal.cif", "single str", id="str"),
         pytest.param(b"crystal.cif", "single bytes", id="bytes"),

@@ -9,7 +9,7 @@ from dssl_sklearn.crystals.chunks import in_chunks
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.graph_table import GraphTable
-from dssl_sklearn.crystals.reading import read_crystal
+from dssl_sklearn.crystals.identity import read_crystals
 from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.exceptions import (
     InvalidInputError,
@@ -56,7 +56,7 @@ def test_equal_crystals_share_a_graph(real_structures):
 
 def test_kinds_of_crystals_share_a_graph(real_structures):
     (first,) = BUILDER.graphs(real_structures[:1])
-    kinds = [real_structures[0].as_dict(), read_crystal(real_structures[0])]
+    kinds = [real_structures[0].as_dict(), read_crystals([real_structures[0]])[0]]
     assert all(graph is first for graph in BUILDER.graphs(kinds))
 
 
@@ -124,7 +124,7 @@ def test_the_warning_comes_again_with_a_cached_graph():
 
 
 def test_graphs_of_the_cache_are_safe_from_their_users(real_structures):
-    crystal = read_crystal(real_structures[0])
+    crystal = read_crystals([real_structures[0]])[0]
     (graph,) = BUILDER.graphs([crystal])
     with pytest.raises(ValueError, match="read-only"):
         graph.distance[:] = 0
@@ -319,10 +319,9 @@ def test_graphs_without_a_site_property_are_refused(real_structures, graphs, dat
 def moved_out(structures):
     """Copies with whole cells added to the coordinates of some sites."""
     rng = np.random.default_rng(0)
-    crystals = [read_crystal(structure) for structure in structures]
     return [
         Crystal(c.numbers, c.frac_coords + rng.integers(-300, 300, (len(c), 3)), c.lattice)
-        for c in crystals
+        for c in read_crystals(structures)
     ]
 
 

@@ -7,7 +7,7 @@ from pymatgen.core import IStructure, Lattice, Structure
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.graph import Crystal
-from dssl_sklearn.crystals.reading import read_crystal
+from dssl_sklearn.crystals.identity import read_crystals
 from dssl_sklearn.exceptions import InvalidStructureError
 
 CUBE = Lattice.cubic(4.0)
@@ -44,7 +44,7 @@ KINDS = {
     "IStructure": IStructure.from_sites,
     "dict": lambda s: s.as_dict(),
     "ASE Atoms": to_ase,
-    "Crystal": read_crystal,
+    "Crystal": lambda s: read_crystals([s])[0],
     "graph": lambda s: BUILDER.graphs([s])[0],
 }
 
@@ -128,7 +128,7 @@ def test_arrays_of_paths(tmp_path):
 
 
 def numbers_of(structure):
-    return read_crystal(structure).numbers.tolist()
+    return read_crystals([structure])[0].numbers.tolist()
 
 
 def test_oxidation_states_are_dropped():
@@ -214,7 +214,7 @@ def test_the_input_is_never_modified(real_structures):
         structure.translate_sites(range(len(structure)), [0.3, 1.2, -2], to_unit_cell=False)
         structure.add_oxidation_state_by_site([1] * len(structure))
     dicts = [structure.as_dict() for structure in structures]
-    crystals = [read_crystal(structure) for structure in structures]
+    crystals = list(read_crystals(structures))
     atoms = [to_ase(structure) for structure in structures]
     before = copy.deepcopy((structures, dicts, atoms, crystals))
     array = np.asarray(structures[:1])

@@ -6,8 +6,9 @@ from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.graph_table import GraphTable
+from dssl_sklearn.crystals.identity import read_crystals
 from dssl_sklearn.crystals.neighbors import build_graphs
-from dssl_sklearn.crystals.reading import _KNOWN, _MOST_KNOWN, read_crystal
+from dssl_sklearn.crystals.reading import _KNOWN, _MOST_KNOWN
 from dssl_sklearn.crystals.table import CrystalTable
 
 BUILDER = GraphBuilder(8.0, 12, use_cache=False)
@@ -130,5 +131,5 @@ def test_elements_are_not_mixed_up_when_objects_come_and_go():
         order = elements[shift:] + elements[:shift]
         frac_coords = np.arange(5)[:, None] / 5 * np.ones(3)
         structure = Structure(Lattice.cubic(9), order, frac_coords)
-        assert read_crystal(structure).numbers.tolist() == expected[shift:] + expected[:shift]
+        assert read_crystals([structure])[0].numbers.tolist() == expected[shift:] + expected[:shift]
     assert len(_KNOWN) <= _MOST_KNOWN + len(elements)

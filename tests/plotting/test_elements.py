@@ -78,8 +78,8 @@ def test_an_estimator_is_asked(linear_regressor, elastic):
 def test_bad_input_is_explained():
     with pytest.raises(InvalidInputError, match="1 structures, 2 values"):
         ElementErrorDisplay.from_predictions([crystal("Na")], [1, 2], [1, 2])
-    with pytest.raises(InvalidStructureError, match="structure 1"):
-        ElementErrorDisplay.from_predictions([crystal("Na"), 5], [1, 2], [1, 2])
+    with pytest.raises(InvalidStructureError, match="of 3:\n  structure 2"):
+        ElementErrorDisplay.from_predictions([crystal("Na"), "unread", 5], [1, np.nan, 2], [1] * 3)
 
 
 def test_pymatviz_is_asked_for_by_name(display, monkeypatch):

@@ -4,7 +4,7 @@ from matplotlib.patches import Circle
 from pymatgen.core import Lattice, Structure
 
 from dssl_sklearn.crystals.elements import element_property
-from dssl_sklearn.crystals.reading import read_crystal
+from dssl_sklearn.crystals.identity import read_crystals
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 from dssl_sklearn.explain import integrated_gradients, site_contributions
 from dssl_sklearn.plotting import SiteContributionsDisplay
@@ -21,7 +21,7 @@ def circles(display):
 
 
 def test_atoms_on_the_faces_are_on_all_sides(salt):
-    sites, places = atoms_in_cell(read_crystal(salt))
+    sites, places = atoms_in_cell(read_crystals([salt])[0])
     assert np.bincount(sites).tolist() == [8, 1]
     corners = {tuple(np.round(place / 2.9).astype(int)) for place in places[sites == 0]}
     assert corners == {(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)}
