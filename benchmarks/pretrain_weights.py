@@ -31,8 +31,8 @@ import dssl_sklearn
 from dssl_sklearn import DSSLPretrainer
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
+from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.datasets import Corpus, load_corpus
-from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.objectives import Descriptors, Displacement, MaskedAtoms, Objective
 
 #: Self-supervised: descriptors of the clean crystal, and where and what the sites of a perturbed

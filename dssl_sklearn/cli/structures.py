@@ -9,7 +9,12 @@ from tqdm import tqdm
 
 from dssl_sklearn.cli.inputs import Inputs
 from dssl_sklearn.crystals.builder import GraphBuilder
-from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
+from dssl_sklearn.crystals.graph import (
+    DEFAULT_CUTOFF,
+    DEFAULT_MAX_NEIGHBORS,
+    Crystal,
+    CrystalGraph,
+)
 from dssl_sklearn.exceptions import DatasetError
 
 #: Files that are read, and predicted, together.
@@ -77,8 +82,6 @@ def read_crystals(inputs: Inputs, *, skip: bool, quiet: bool) -> tuple[list[Crys
     DatasetError
         If a file cannot be used and `skip` is not set, or none can.
     """
-    from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
-
     builder = GraphBuilder(DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS)
     crystals: list[Crystal] = []
     rows: list[int] = []

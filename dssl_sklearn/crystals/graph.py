@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
+#: Edge length in angstrom and neighbors per site where nothing else is asked for (the paper's).
+DEFAULT_CUTOFF = 8.0
+DEFAULT_MAX_NEIGHBORS = 12
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Crystal:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dssl_sklearn._checks import check_path
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
+from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.crystals.store_build import build_store
 from dssl_sklearn.crystals.store_files import (
     LAYOUT,
@@ -113,8 +114,8 @@ class GraphStore(GraphDataset):
         path: str | os.PathLike[str],
         X: Iterable[Any],
         *,
-        cutoff: float = 8.0,
-        max_neighbors: int = 12,
+        cutoff: float = DEFAULT_CUTOFF,
+        max_neighbors: int = DEFAULT_MAX_NEIGHBORS,
         site_properties: Sequence[str] = (),
         on_error: Literal["raise", "skip"] = "raise",
         n_jobs: int | None = None,

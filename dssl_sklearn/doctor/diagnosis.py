@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from dssl_sklearn._checks import check_choice, check_integer, check_number
+from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.doctor.findings import Finding
 from dssl_sklearn.doctor.report import DataReport
@@ -21,8 +22,8 @@ def diagnose(
     targets: Sequence[str] | None = None,
     task: Literal["auto", "regression", "classification"] = "auto",
     names: Sequence[str] | None = None,
-    cutoff: float = 8.0,
-    max_neighbors: int = 12,
+    cutoff: float = DEFAULT_CUTOFF,
+    max_neighbors: int = DEFAULT_MAX_NEIGHBORS,
     large_cell: int = 200,
     tolerance: float = 0.01,
 ) -> DataReport:

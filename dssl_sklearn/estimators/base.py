@@ -18,11 +18,12 @@ from skorch.utils import noop
 from torch import nn
 
 from dssl_sklearn.crystals.builder import GraphBuilder
+from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer
 from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS, Architecture
+from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
 from dssl_sklearn.training.callbacks import (
     Progress,

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from dssl_sklearn.crystals.builder import GraphBuilder
+from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.estimators.skipping import kept_rows, warn_skipped
 
 
@@ -68,8 +69,8 @@ class StructureToGraph(TransformerMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        cutoff: float = 8.0,
-        max_neighbors: int = 12,
+        cutoff: float = DEFAULT_CUTOFF,
+        max_neighbors: int = DEFAULT_MAX_NEIGHBORS,
         site_properties: Sequence[str] = (),
         on_error: Literal["raise", "skip"] = "raise",
         n_jobs: int | None = None,

@@ -21,6 +21,7 @@ from torch import nn
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
+from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.kernel_part import ComparedCrystals, FrozenEncoder, KernelPart
@@ -34,7 +35,7 @@ from dssl_sklearn.estimators.resuming import last_good, train
 from dssl_sklearn.estimators.skipping import UsableGraphs, leave_out
 from dssl_sklearn.estimators.targets import check_length
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
-from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS, Architecture
+from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
 from dssl_sklearn.training.callbacks import FreezeFirst
 from dssl_sklearn.training.data import CrystalDataset

@@ -8,14 +8,11 @@ from typing import Any
 
 from torch import nn
 
+from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.exceptions import WeightsError
 from dssl_sklearn.models.backbone import make_backbone
 from dssl_sklearn.models.encoder import CrystalEncoder
 from dssl_sklearn.models.readout import make_readout
-
-#: Edge length in angstrom and neighbors per site where nothing else is asked for (the paper's).
-DEFAULT_CUTOFF = 8.0
-DEFAULT_MAX_NEIGHBORS = 12
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dssl_sklearn._checks import check_integer
 from dssl_sklearn.crystals.batch import CrystalBatch
+from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF
 from dssl_sklearn.models.attention import GraphAttention
 from dssl_sklearn.models.backbone import Backbone
 from dssl_sklearn.models.ends import edge_ends
@@ -67,7 +68,7 @@ class DeeperGATGNN(Backbone):
         n_layers: int = 15,
         n_heads: int = 4,
         n_basis: int = 50,
-        cutoff: float = 8.0,
+        cutoff: float = DEFAULT_CUTOFF,
         n_groups: int = 10,
         site_features: SiteFeatures = "physical",
     ) -> None:

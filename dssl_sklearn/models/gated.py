@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dssl_sklearn._checks import check_integer
 from dssl_sklearn.crystals.batch import CrystalBatch
+from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF
 from dssl_sklearn.models.backbone import Backbone
 from dssl_sklearn.models.gated_sum import gated_sum
 from dssl_sklearn.models.layers import DistanceExpansion, SiteEncoder, SiteFeatures
@@ -168,7 +169,7 @@ class GatedBackbone(Backbone):
         width: int = 64,
         n_layers: int = 3,
         n_basis: int = 40,
-        cutoff: float = 8.0,
+        cutoff: float = DEFAULT_CUTOFF,
         site_features: SiteFeatures = "physical",
     ) -> None:
         super().__init__()

@@ -12,10 +12,9 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
 from dssl_sklearn import StructureToGraph
-from dssl_sklearn.crystals.graph import CrystalGraph
+from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS, CrystalGraph
 from dssl_sklearn.datasets import load_elasticity
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
-from dssl_sklearn.models.architecture import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 
 
 @pytest.fixture(scope="module")
