@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
-from dssl_sklearn.crystals.properties import as_rows, joined, one_row
-from dssl_sklearn.crystals.ragged import narrow, pointer, ranges
+from dssl_sklearn.crystals.properties import as_rows, joined
+from dssl_sklearn.crystals.ragged import pointer, ranges
 
 if TYPE_CHECKING:
     from dssl_sklearn.crystals.batch import CrystalBatch
@@ -86,32 +86,9 @@ class GraphDataset:
         InvalidInputError
             If a property is a vector of different lengths.
         """
-        crystals = [graph.crystal for graph in graphs]
-        n_sites = np.array([len(crystal) for crystal in crystals])
-        n_edges = np.array([graph.n_edges for graph in graphs])
-        frac = np.concatenate([crystal.frac_coords for crystal in crystals])
-        wrap = np.floor(frac).astype(np.int64)
-        source = np.concatenate([graph.source for graph in graphs])
-        target = np.concatenate([graph.target for graph in graphs])
-        shift = np.concatenate([graph.shift for graph in graphs]).astype(np.int64)
-        if wrap.any():
-            start = np.repeat(np.cumsum(n_sites) - n_sites, n_edges)
-            shift += wrap[start + source] - wrap[start + target]
-        return cls(
-            numbers=np.concatenate([c.numbers for c in crystals]).astype(np.uint8),
-            frac_coords=(frac - wrap).astype(np.float32),
-            lattice=np.stack([c.lattice for c in crystals]).astype(np.float32),
-            site_ptr=pointer(n_sites),
-            edge_ptr=pointer(n_edges),
-            source=narrow(source),
-            target=narrow(target),
-            shift=narrow(shift),
-            distance=np.concatenate([graph.distance for graph in graphs]),
-            cutoff=graphs[0].cutoff,
-            max_neighbors=graphs[0].max_neighbors,
-            site_properties=joined([c.site_properties for c in crystals]),
-            crystal_properties=joined([one_row(c.crystal_properties) for c in crystals]),
-        )
+        from dssl_sklearn.crystals.graph_table import GraphTable
+
+        return GraphTable.of(graphs).dataset()
 
     @classmethod
     def concatenate(cls, parts: Sequence[GraphDataset]) -> GraphDataset:
