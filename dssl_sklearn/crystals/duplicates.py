@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.graph_table import GraphTable
-from dssl_sklearn.crystals.identity import formula_key
+from dssl_sklearn.crystals.identity import formula_keys
 from dssl_sklearn.crystals.neighbors import build_graphs
 from dssl_sklearn.crystals.table import CrystalTable
 
@@ -59,14 +59,9 @@ def environments(crystals: CrystalTable) -> list[Environment]:
     graphs, _ = build_graphs(crystals, _CUTOFF, _NEIGHBORS)
     of_crystal, pairs, values = _statistics(graphs)
     bounds = np.searchsorted(of_crystal, np.arange(len(crystals) + 1)).tolist()
-    sites = crystals.ptr.tolist()
     return [
-        Environment(
-            formula_key(crystals.numbers[sites[row] : sites[row + 1]])
-            + pairs[first:last].tobytes(),
-            values[first:last].ravel(),
-        )
-        for row, (first, last) in enumerate(pairwise(bounds))
+        Environment(key + pairs[first:last].tobytes(), values[first:last].ravel())
+        for key, (first, last) in zip(formula_keys(crystals), pairwise(bounds), strict=True)
     ]
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections import defaultdict
+from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.crystals.reading import read_sites, unusable
 from dssl_sklearn.crystals.table import CrystalTable, Tabular
-from dssl_sklearn.exceptions import InvalidStructureError
+from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
@@ -133,6 +138,51 @@ def formula_key(numbers: NDArray[np.int64]) -> bytes:
     elements = np.flatnonzero(amounts)
     reduced = amounts[elements] // np.gcd.reduce(amounts[elements])
     return np.concatenate([elements, reduced]).tobytes()
+
+
+def formula_keys(crystals: CrystalTable) -> list[bytes]:
+    """Key of each crystal, see `formula_key`."""
+    return [formula_key(crystals.numbers[a:b]) for a, b in pairwise(crystals.ptr.tolist())]
+
+
+def key_of_formula(formula: str | Composition) -> bytes:
+    """Key that the crystals of a chemical formula have, see `formula_amounts`."""
+    amounts = formula_amounts(formula)
+    return np.array([*amounts, *amounts.values()], dtype=np.int64).tobytes()
+
+
+def formula_amounts(formula: str | Composition) -> dict[int, int]:
+    """Reduce a chemical formula to whole numbers of atoms.
+
+    Parameters
+    ----------
+    formula : str or Composition
+        In any spelling and multiple: ``"Al2O3"``, ``"O6 Al4"``, ``"Al0.4O0.6"``.
+
+    Returns
+    -------
+    dict of int to int
+        Numbers of atoms by atomic number, in the order of these; deuterium counts as hydrogen.
+
+    Raises
+    ------
+    InvalidInputError
+        If the formula cannot be understood.
+    """
+    from pymatgen.core import Composition
+
+    amounts: defaultdict[int, Fraction] = defaultdict(Fraction)
+    try:
+        for element, amount in Composition(formula).items():
+            amounts[element.Z] += Fraction(amount).limit_denominator(1000)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise InvalidInputError(f"{formula!r} is not a chemical formula ({error}).") from error
+    if not all(1 <= number <= MAX_ATOMIC_NUMBER for number in amounts):
+        raise InvalidInputError(f"{formula!r} is not a chemical formula of elements from H to Lr.")
+    multiple = math.lcm(*(amount.denominator for amount in amounts.values()))
+    whole = {number: int(amounts[number] * multiple) for number in sorted(amounts)}
+    divisor = math.gcd(*whole.values())
+    return {number: amount // divisor for number, amount in whole.items()}
 
 
 class CrystalMatcher:

@@ -31,7 +31,9 @@ from dssl_sklearn.crystals.elements import (
     element_property,
     per_element_array,
 )
-from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
+from dssl_sklearn.crystals.identity import formula_keys, key_of_formula, read_crystals
+from dssl_sklearn.crystals.inputs import as_sequence
+from dssl_sklearn.exceptions import InvalidInputError
 
 #: 1 eV/A^3 in GPa.
 EV_PER_CUBIC_ANGSTROM_IN_GPA = 160.2176634
@@ -76,8 +78,8 @@ def fit_atomic_stiffness(
 
     Parameters
     ----------
-    structures : sequence of pymatgen Structure, Crystal, CrystalGraph or ASE Atoms
-        Ordered crystals.
+    structures : sequence of crystals of shape (n_structures,)
+        Structures, ASE Atoms, structure dicts, paths of CIF or POSCAR files, or graphs.
     bulk_modulus : array-like of shape (n_structures,)
         Bulk modulus (Voigt-Reuss-Hill average) in GPa, positive.
     alpha : float, default=0.7
@@ -98,7 +100,7 @@ def fit_atomic_stiffness(
     Raises
     ------
     InvalidStructureError
-        If something in `structures` or `exclude` has no elements or no volume.
+        Naming every crystal in `structures`, or in `exclude`, that cannot be used and why.
     InvalidInputError
         If another argument has an unusable value.
 
@@ -117,18 +119,18 @@ def fit_atomic_stiffness(
     """
     if not 0 < alpha < math.inf:
         raise InvalidInputError(f"alpha is {alpha!r}, expected a positive number.")
-    counts, volumes = _read_crystals(structures, "structures")
-    moduli = _check_moduli(bulk_modulus, len(counts))
+    crystals = read_crystals(structures, "structures")
+    moduli = _check_moduli(bulk_modulus, len(crystals))
     expected = prior_stiffness()
     if prior is not None:
         expected = _merge_prior(prior, expected)
-    kept = np.ones(len(counts), dtype=np.bool_)
-    if exclude is not None:
-        left_out = _compositions(exclude)
-        kept = np.array([_reduced(row) not in left_out for row in counts])
-    n_atoms = counts.sum(axis=1)
-    energies = moduli * volumes / n_atoms / EV_PER_CUBIC_ANGSTROM_IN_GPA
-    shares = counts / n_atoms[:, None]
+    left_out = _formula_keys(exclude)
+    kept = np.array([key not in left_out for key in formula_keys(crystals)])
+    volumes = np.abs(np.linalg.det(crystals.lattice))
+    energies = moduli * volumes / crystals.n_sites / EV_PER_CUBIC_ANGSTROM_IN_GPA
+    counts = np.zeros((len(crystals), MAX_ATOMIC_NUMBER + 1))
+    np.add.at(counts, (np.repeat(np.arange(len(crystals)), crystals.n_sites), crystals.numbers), 1)
+    shares = counts / crystals.n_sites[:, None]
     return _solve(shares[kept, 1:], energies[kept], alpha, expected)
 
 
@@ -177,93 +179,11 @@ def _check_moduli(bulk_modulus: ArrayLike, n_structures: int) -> NDArray[np.floa
     return moduli
 
 
-def _check_sequence(values: Any, name: str) -> None:  # noqa: ANN401 - checks what was handed in
-    # A Structure and a Crystal have a length as well, but their items are sites.
-    is_crystal = hasattr(values, "lattice") or hasattr(values, "numbers")
-    if is_crystal or isinstance(values, str) or not hasattr(values, "__len__"):
-        raise InvalidInputError(
-            f"{name} is a single {type(values).__name__}, expected a sequence; write [{name}] for "
-            "one."
-        )
-
-
-def _read_crystals(
-    structures: Sequence[Any], name: str
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Count the atoms of each element, shape (n, 104), and read the volumes, shape (n,)."""
-    _check_sequence(structures, name)
-    if len(structures) == 0:
-        raise InvalidInputError(f"{name} is empty, expected at least one crystal.")
-    counts, volumes, reasons = [], [], {}
-    for index, structure in enumerate(structures):
-        try:
-            counts.append(_element_counts(structure))
-            volumes.append(_volume(structure))
-        except (AttributeError, TypeError, ValueError) as error:
-            reasons[index] = f"{type(structure).__name__} has no usable sites or volume ({error})"
-    if reasons:
-        raise InvalidStructureError(reasons, len(structures))
-    return np.array(counts), np.array(volumes)
-
-
-def _element_counts(structure: Any) -> NDArray[np.int64]:  # noqa: ANN401 - duck typing
-    structure = getattr(structure, "crystal", structure)
-    numbers = structure.numbers if hasattr(structure, "numbers") else structure.atomic_numbers
-    counts = np.bincount(np.asarray(numbers, dtype=np.int64), minlength=MAX_ATOMIC_NUMBER + 1)
-    if len(counts) > MAX_ATOMIC_NUMBER + 1 or counts[0] > 0 or counts.sum() == 0:
-        raise ValueError(f"expected sites with atomic numbers 1 to {MAX_ATOMIC_NUMBER}")
-    return counts.astype(np.int64)
-
-
-def _volume(structure: Any) -> float:  # noqa: ANN401 - duck typing
-    structure = getattr(structure, "crystal", structure)
-    if hasattr(structure, "volume"):
-        volume = float(structure.volume)
-    elif hasattr(structure, "get_volume"):
-        volume = float(structure.get_volume())
-    else:
-        volume = abs(float(np.linalg.det(structure.lattice)))
-    if not (math.isfinite(volume) and volume > 0):
-        raise ValueError(f"volume of the cell is {volume}, expected a positive one")
-    return volume
-
-
-Composition = tuple[tuple[int, int], ...]
-
-
-def _reduced(counts: NDArray[np.int64]) -> Composition:
-    present = np.flatnonzero(counts)
-    divisor = math.gcd(*counts[present].tolist())
-    return tuple((int(z), int(counts[z]) // divisor) for z in present)
-
-
-def _compositions(exclude: Sequence[Any]) -> set[Composition]:
-    _check_sequence(exclude, "exclude")
-    formulas = [item for item in exclude if isinstance(item, str)]
-    crystals = [item for item in exclude if not isinstance(item, str)]
-    found = {_reduced(_formula_counts(formula)) for formula in formulas}
-    if crystals:
-        found |= {_reduced(row) for row in _read_crystals(crystals, "exclude")[0]}
-    return found
-
-
-def _formula_counts(formula: str) -> NDArray[np.int64]:
-    from pymatgen.core import Composition as Formula
-
-    try:
-        composition = Formula(formula)
-    except (ValueError, IndexError, AttributeError) as error:
-        raise InvalidInputError(
-            f"exclude holds {formula!r}, which is no chemical formula ({error})."
-        ) from error
-    numbers, amounts = [e.Z for e in composition], np.array(list(composition.values()))
-    # Dummy species have arbitrary numbers, negative ones too.
-    is_known = all(1 <= z <= MAX_ATOMIC_NUMBER for z in numbers)
-    if not is_known or (amounts != amounts.round()).any():
-        raise InvalidInputError(
-            f"exclude holds {formula!r}, expected known elements and whole numbers of atoms."
-        )
-    counts = np.zeros(MAX_ATOMIC_NUMBER + 1, dtype=np.int64)
-    # Deuterium and hydrogen of one formula add up.
-    np.add.at(counts, numbers, amounts.astype(np.int64))
-    return counts
+def _formula_keys(exclude: Sequence[Any] | None) -> set[bytes]:
+    """Keys of what is to be left out; here text is a formula, not the path of a file."""
+    if exclude is None or (hasattr(exclude, "__len__") and not len(exclude)):
+        return set()
+    items = as_sequence(exclude, "exclude")
+    crystals = [item for item in items if not isinstance(item, str)]
+    found = set(formula_keys(read_crystals(crystals, "exclude"))) if crystals else set()
+    return found | {key_of_formula(item) for item in items if isinstance(item, str)}

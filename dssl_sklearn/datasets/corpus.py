@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, overload
@@ -17,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from dssl_sklearn._checks import check_path
 from dssl_sklearn.crystals.elements import ELEMENT_SYMBOLS, MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.graph import Crystal
+from dssl_sklearn.crystals.identity import formula_amounts
 from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.datasets._files import explain_failure, read_npz, write_atomically
 from dssl_sklearn.exceptions import DatasetError, InvalidInputError
@@ -171,13 +169,9 @@ class Corpus(Sequence[Crystal]):
         owner, elements = np.divmod(pairs, base)
         bounds = np.searchsorted(owner, np.arange(len(self) + 1)).tolist()
         divisors = np.gcd.reduceat(amounts, bounds[:-1]) if len(self) else amounts
-        tokens = [
-            _token(z, amount)
-            for z, amount in zip(
-                elements.tolist(), (amounts // divisors[owner]).tolist(), strict=True
-            )
-        ]
-        formulas = ["".join(tokens[start:stop]) for start, stop in pairwise(bounds)]
+        amounts = amounts // divisors[owner]
+        parts = list(zip(elements.tolist(), amounts.tolist(), strict=True))
+        formulas = [_written(parts[start:stop]) for start, stop in pairwise(bounds)]
         return np.array(formulas, dtype=np.str_)
 
     def without_formulas(self, formulas: Iterable[str | Composition]) -> Corpus:
@@ -198,7 +192,7 @@ class Corpus(Sequence[Crystal]):
         InvalidInputError
             If a formula cannot be understood.
         """
-        unwanted = {_canonical(formula) for formula in formulas}
+        unwanted = {_written(formula_amounts(formula).items()) for formula in formulas}
         return self._take(np.flatnonzero(~np.isin(self.reduced_formulas(), list(unwanted))))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -301,20 +295,5 @@ def _read_only(
     return stored
 
 
-def _token(number: int, amount: int) -> str:
-    return ELEMENT_SYMBOLS[number] + (str(amount) if amount > 1 else "")
-
-
-def _canonical(formula: str | Composition) -> str:
-    from pymatgen.core import Composition
-
-    try:
-        amounts: dict[int, Fraction] = defaultdict(Fraction)
-        for element, amount in Composition(formula).items():
-            amounts[element.Z] += Fraction(amount).limit_denominator(1000)  # D counts as H
-        multiple = math.lcm(*(amount.denominator for amount in amounts.values()))
-        whole = {z: int(amounts[z] * multiple) for z in sorted(amounts)}
-        divisor = math.gcd(*whole.values())
-        return "".join(_token(z, n // divisor) for z, n in whole.items())
-    except (ValueError, TypeError, LookupError, AttributeError, ZeroDivisionError) as error:
-        raise InvalidInputError(f"{formula!r} is not a chemical formula ({error}).") from error
+def _written(formula: Iterable[tuple[int, int]]) -> str:
+    return "".join(f"{ELEMENT_SYMBOLS[z]}{n if n > 1 else ''}" for z, n in formula)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from dssl_sklearn.crystals.duplicates import (
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER, element_property
 from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph_table import GraphTable
-from dssl_sklearn.crystals.identity import formula_key
+from dssl_sklearn.crystals.identity import formula_keys
 from dssl_sklearn.crystals.neighbors import build_graphs
 from dssl_sklearn.crystals.reading import read_sites, unusable
 from dssl_sklearn.crystals.table import CrystalTable, Sites, Tabular
@@ -86,10 +86,7 @@ class StructureCheck:
         return self
 
     def _find_duplicates(self, sound: list[tuple[CrystalTable, list[int]]]) -> None:
-        keys = [
-            [formula_key(table.numbers[a:b]) for a, b in pairwise(table.ptr.tolist())]
-            for table, _ in sound
-        ]
+        keys = [formula_keys(table) for table, _ in sound]
         often = Counter(chain.from_iterable(keys))
         places: list[int] = []
         found: list[Environment] = []
