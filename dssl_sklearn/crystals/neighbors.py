@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.edges import Edges, SortedEdges
-from dssl_sklearn.crystals.files import UnusableCrystalError
-from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 from dssl_sklearn.crystals.graph_table import GraphTable
 from dssl_sklearn.crystals.limits import MIN_DISTANCE, Filling, overfull, unsearchable
 from dssl_sklearn.crystals.ragged import pointer
@@ -28,27 +26,6 @@ _PAIRS_PER_BLOCK = 20_000
 
 _Floats = NDArray[np.float64]
 _Integers = NDArray[np.int64]
-
-
-def build_graph(crystal: Crystal, cutoff: float, max_neighbors: int) -> tuple[CrystalGraph, int]:
-    """Build the graph of one crystal, see `build_graphs`.
-
-    Returns
-    -------
-    CrystalGraph
-        Edges sorted by target, then by distance.
-    int
-        Number of isolated sites, for which the cutoff was widened.
-
-    Raises
-    ------
-    UnusableCrystalError
-        If two atoms are on one place, or there are too many neighbors to search.
-    """
-    table, errors = build_graphs(CrystalTable.of([crystal]), cutoff, max_neighbors)
-    if errors:
-        raise UnusableCrystalError(errors[0])
-    return table.graph(0), int(table.n_isolated[0])
 
 
 def build_graphs(

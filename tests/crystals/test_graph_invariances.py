@@ -6,11 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dssl_sklearn.crystals.graph import Crystal
-from dssl_sklearn.crystals.neighbors import build_graph
+from dssl_sklearn.crystals.neighbors import build_graphs
+from dssl_sklearn.crystals.table import CrystalTable
 
 
-def neighborhoods(graph):
+def neighborhoods(crystal):
     """For each site the sorted elements and distances around it."""
+    graph = build_graphs(CrystalTable.of([crystal]), 8.0, 12)[0].graph(0)
     elements = graph.crystal.numbers[graph.source]
     order = np.lexsort((graph.distance, elements, graph.target))
     n_edges = np.bincount(graph.target, minlength=graph.n_sites)
@@ -39,8 +41,8 @@ def test_rotation_and_translation(real_crystals, seed):
             crystal.lattice @ random_rotation(rng),
         )
         assert_same_neighborhoods(
-            neighborhoods(build_graph(crystal, 8.0, 12)[0]),
-            neighborhoods(build_graph(moved, 8.0, 12)[0]),
+            neighborhoods(crystal),
+            neighborhoods(moved),
         )
 
 
@@ -49,10 +51,8 @@ def test_order_of_the_sites(real_crystals):
     for crystal in real_crystals:
         order = rng.permutation(len(crystal))
         shuffled = Crystal(crystal.numbers[order], crystal.frac_coords[order], crystal.lattice)
-        before = neighborhoods(build_graph(crystal, 8.0, 12)[0])
-        assert_same_neighborhoods(
-            [before[i] for i in order], neighborhoods(build_graph(shuffled, 8.0, 12)[0])
-        )
+        before = neighborhoods(crystal)
+        assert_same_neighborhoods([before[i] for i in order], neighborhoods(shuffled))
 
 
 @given(shear=st.tuples(*[st.integers(-40, 40)] * 6), swap=st.booleans())
@@ -69,10 +69,7 @@ def test_choice_of_lattice_vectors(real_crystals, shear, swap):
             crystal.frac_coords @ np.linalg.inv(change),
             change @ crystal.lattice,
         )
-        graph, _ = build_graph(other, 8.0, 12)
-        assert_same_neighborhoods(
-            neighborhoods(build_graph(crystal, 8.0, 12)[0]), neighborhoods(graph)
-        )
+        assert_same_neighborhoods(neighborhoods(crystal), neighborhoods(other))
 
 
 @pytest.mark.parametrize("repeats", [(2, 2, 2), (1, 1, 3)])
@@ -89,8 +86,8 @@ def test_supercells(real_structures, repeats):
         large = Crystal(
             np.repeat(cell.numbers, n_copies), frac, cell.lattice * np.array(repeats)[:, None]
         )
-        before = neighborhoods(build_graph(cell, 8.0, 12)[0])
+        before = neighborhoods(cell)
         assert_same_neighborhoods(
             [before[i] for i in np.repeat(np.arange(n_sites), n_copies)],
-            neighborhoods(build_graph(large, 8.0, 12)[0]),
+            neighborhoods(large),
         )

@@ -8,9 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 from dssl_sklearn.crystals import neighbors
 from dssl_sklearn.crystals.builder import GraphBuilder
-from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import Crystal
-from dssl_sklearn.crystals.neighbors import SHELL_TOLERANCE, build_graph, build_graphs
+from dssl_sklearn.crystals.neighbors import SHELL_TOLERANCE, build_graphs
 from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.exceptions import IsolatedSiteWarning
 
@@ -20,6 +19,13 @@ FCC = 3.6 * np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 
 def one_atom(lattice):
     return Crystal(np.array([29]), np.zeros((1, 3)), np.asarray(lattice, dtype=float))
+
+
+def build_graph(crystal, cutoff=8.0, max_neighbors=12):
+    """Graph of one crystal and its number of isolated sites."""
+    table, errors = build_graphs(CrystalTable.of([crystal]), cutoff, max_neighbors)
+    assert not errors
+    return table.graph(0), table.n_isolated[0]
 
 
 def in_box(positions, edge=40.0):
@@ -249,7 +255,7 @@ def test_a_shell_across_the_cutoff_is_kept_whole():
 
 def test_no_neighbor_is_left_out_that_is_as_near_as_one_taken(real_crystals):
     for crystal in real_crystals:
-        graph, _ = build_graph(crystal, 8.0, 12)
+        graph, _ = build_graph(crystal)
         for site in range(0, len(crystal), 4):
             farthest = float(graph.distance[graph.target == site].max())
             within = all_neighbors(crystal, site, farthest + TOLERANCE - 1e-5)
@@ -307,14 +313,14 @@ def test_the_warning_names_the_structures_with_isolated_sites():
 )
 def test_atoms_on_one_place_are_refused(frac, names):
     crystal = Crystal(np.full(len(frac), 6), np.array(frac, dtype=float), 4 * np.eye(3))
-    with pytest.raises(UnusableCrystalError, match=f"two atoms on one place: {names}"):
-        build_graph(crystal, 8.0, 12)
+    _, errors = build_graphs(CrystalTable.of([crystal]), 8.0, 12)
+    assert errors[0].startswith(f"two atoms on one place: {names}")
 
 
 def test_an_atom_on_its_own_image_is_refused():
     crystal = one_atom(np.diag([0.01, 4.0, 4.0]))
-    with pytest.raises(UnusableCrystalError, match="site 0 and its periodic image"):
-        build_graph(crystal, 8.0, 12)
+    _, errors = build_graphs(CrystalTable.of([crystal]), 8.0, 12)
+    assert "site 0 and its periodic image" in errors[0]
 
 
 # ---- form of the record ---------------------------------------------------------------------
@@ -322,7 +328,7 @@ def test_an_atom_on_its_own_image_is_refused():
 
 def test_edges_are_sorted_by_target_then_distance(real_crystals):
     for crystal in real_crystals:
-        graph, _ = build_graph(crystal, 8.0, 12)
+        graph, _ = build_graph(crystal)
         steps = np.diff(graph.target)
         assert (steps >= 0).all()
         assert (np.diff(graph.distance)[steps == 0] >= 0).all()
@@ -335,10 +341,10 @@ def test_edges_are_sorted_by_target_then_distance(real_crystals):
 def test_the_growth_of_the_search_radius_does_not_show(
     real_crystals, monkeypatch, assert_same_graph, growth
 ):
-    before = [build_graph(crystal, 8.0, 12)[0] for crystal in real_crystals]
+    before = [build_graph(crystal)[0] for crystal in real_crystals]
     monkeypatch.setattr(neighbors, "_GROWTH", growth)
     for graph in before:
-        assert_same_graph(graph, build_graph(graph.crystal, 8.0, 12)[0])
+        assert_same_graph(graph, build_graph(graph.crystal)[0])
 
 
 def test_a_crystal_has_the_same_graph_alone_and_among_others(real_crystals):
@@ -352,7 +358,7 @@ def test_a_crystal_has_the_same_graph_alone_and_among_others(real_crystals):
         if crystal is overlapping:
             assert "sites 0 and 1 are 0 angstrom apart" in errors.pop(row)
         else:
-            expected, expected_isolated = build_graph(crystal, 8.0, 12)
+            expected, expected_isolated = build_graph(crystal)
             for name in ("source", "target", "shift", "distance"):
                 np.testing.assert_array_equal(
                     getattr(table.graph(row), name), getattr(expected, name)
@@ -365,8 +371,8 @@ def test_memory_layout_does_not_matter():
     """A strained pymatgen Structure has its lattice vectors in Fortran order."""
     lattice, frac = np.array([[3.0, 0.1, 0.2], [0, 3.2, 0.1], [0.1, 0, 3.1]]), np.eye(3)[:2] / 2
     numbers = np.array([26, 8])
-    expected, _ = build_graph(Crystal(numbers, frac, lattice), 8.0, 12)
+    expected, _ = build_graph(Crystal(numbers, frac, lattice))
     fortran = Crystal(numbers, np.asfortranarray(frac), np.asfortranarray(lattice))
-    found, _ = build_graph(fortran, 8.0, 12)
+    found, _ = build_graph(fortran)
     np.testing.assert_array_equal(found.distance, expected.distance)
     np.testing.assert_array_equal(found.shift, expected.shift)
