@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -56,27 +55,14 @@ def build_graphs(
     dict of int to str
         Why some crystals cannot be used: two atoms are on one place, or too many are within reach.
     """
-    blocks: list[_Block] = []
+    blocks: list[GraphTable] = []
     errors: dict[int, str] = {}
     for start, stop in _blocks(crystals.n_sites):
         part = crystals.crystal_table(start, stop)
         block, wrong = _nearest_shells(part, cutoff, max_neighbors)
         blocks.append(block)
         errors |= {start + index: reason for index, reason in wrong.items()}
-    return (
-        GraphTable(
-            crystals,
-            pointer(np.concatenate([block.n_edges for block in blocks])),
-            np.concatenate([block.source for block in blocks]),
-            np.concatenate([block.target for block in blocks]),
-            np.concatenate([block.shift for block in blocks]),
-            np.concatenate([block.distance for block in blocks]),
-            np.concatenate([block.n_isolated for block in blocks]),
-            cutoff,
-            max_neighbors,
-        ),
-        errors,
-    )
+    return GraphTable.concatenate(blocks), errors
 
 
 def _blocks(n_sites: _Integers) -> list[tuple[int, int]]:
@@ -88,21 +74,9 @@ def _blocks(n_sites: _Integers) -> list[tuple[int, int]]:
     return list(pairwise(bounds))
 
 
-@dataclass(frozen=True, eq=False)
-class _Block:
-    """Graphs of some crystals: fields as of `GraphTable`."""
-
-    n_edges: _Integers
-    source: NDArray[np.int32]
-    target: NDArray[np.int32]
-    shift: NDArray[np.int32]
-    distance: NDArray[np.float32]
-    n_isolated: _Integers
-
-
 def _nearest_shells(
     crystals: CrystalTable, cutoff: float, max_neighbors: int
-) -> tuple[_Block, dict[int, str]]:
+) -> tuple[GraphTable, dict[int, str]]:
     """Whole shells of nearest neighbors of every site, with search radii that adapt.
 
     A radius is large enough for a site once it has shown `max_neighbors` neighbors, or all within
@@ -142,7 +116,10 @@ def _nearest_shells(
         found.append(edges.first(np.where(pending & complete, n_kept, 0)))
         pending &= ~complete
         radius = radius * _GROWTH
-    return _block(Edges.join(found), cells, crystals.ptr, isolated), errors
+    graphs = _graphs(
+        crystals, cells, Edges.join(found), isolated, cutoff=cutoff, max_neighbors=max_neighbors
+    )
+    return graphs, errors
 
 
 def _overlaps(edges: SortedEdges, of_site: _Integers, ptr: _Integers) -> dict[int, str]:
@@ -186,20 +163,31 @@ def _shells(
     return n_kept, enough & (farthest + SHELL_TOLERANCE <= radius)
 
 
-def _block(edges: Edges, cells: Cells, ptr: _Integers, isolated: NDArray[np.bool_]) -> _Block:
+def _graphs(
+    crystals: CrystalTable,
+    cells: Cells,
+    edges: Edges,
+    isolated: NDArray[np.bool_],
+    *,
+    cutoff: float,
+    max_neighbors: int,
+) -> GraphTable:
     """Edges counted within their crystals, with image shifts in the lattice vectors as given."""
+    ptr = crystals.ptr
     edge_ptr = np.searchsorted(edges.center, ptr)
-    n_edges = np.diff(edge_ptr)
-    first_site = np.repeat(ptr[:-1], n_edges)
+    first_site = np.repeat(ptr[:-1], np.diff(edge_ptr))
     shift = edges.shift
     for index, transform in cells.transforms.items():
         of_crystal = slice(edge_ptr[index], edge_ptr[index + 1])
         shift[of_crystal] = shift[of_crystal] @ transform
-    return _Block(
-        n_edges,
+    return GraphTable(
+        crystals,
+        edge_ptr,
         (edges.neighbor - first_site).astype(np.int32),
         (edges.center - first_site).astype(np.int32),
         shift,
         edges.distance.astype(np.float32),
         np.add.reduceat(isolated.astype(np.int64), ptr[:-1]),
+        cutoff,
+        max_neighbors,
     )
