@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from dssl_sklearn._atomic import atomic_path
 from dssl_sklearn._checks import check_choice, check_integer, check_number
 from dssl_sklearn.crystals.build_part import warn_isolated
 from dssl_sklearn.crystals.builder import CHUNK, GraphBuilder
@@ -20,8 +22,14 @@ from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import CrystalGraph
 from dssl_sklearn.crystals.reading import read_sites
 from dssl_sklearn.crystals.store_files import HEADER, read_header
-from dssl_sklearn.crystals.store_shards import Shard, join_shards, settings_of, write_shard
-from dssl_sklearn.crystals.table import CrystalTable, Tabular
+from dssl_sklearn.crystals.store_shards import (
+    Shard,
+    all_skipped,
+    join_shards,
+    settings_of,
+    write_shard,
+)
+from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.crystals.workers import count_workers, explained_kill
 from dssl_sklearn.exceptions import DatasetError, InvalidInputError, InvalidStructureError
 
@@ -91,7 +99,8 @@ def _begin(folder: Path, builder: GraphBuilder) -> None:
             f"path={str(folder)!r} holds other files; give a new folder, or an empty one"
         )
     shards.mkdir(parents=True, exist_ok=True)
-    Shard.write_text(settings, json.dumps(settings_of(builder)))
+    with atomic_path(settings) as part:
+        part.write_text(json.dumps(settings_of(builder)), encoding="utf-8")
 
 
 def _compare(folder: Path, found: dict[str, Any], builder: GraphBuilder) -> None:
@@ -146,19 +155,15 @@ def _shard(
     if shard is None or (shard.reasons and not skip):
         shard = write_shard(folder, number, builder, items, mark)
     if shard.reasons and not skip:
-        reasons = {start + index: reason for index, reason in shard.reasons.items()}
-        raise InvalidStructureError(reasons, start + len(items))
+        raise InvalidStructureError(all_skipped([shard]), start + len(items))
     return shard
 
 
 def _mark(builder: GraphBuilder, items: Sequence[Any]) -> str:
     """Fingerprint of the first and the last crystal and of the number of crystals."""
-    if isinstance(items, Tabular):
-        last = len(items) - 1
-        table = CrystalTable.concatenate(
-            [items.crystal_table(0, 1), items.crystal_table(last, last + 1)]
-        )
-        table = table.with_properties(builder.site_properties)
+    if isinstance(items, CrystalTable):
+        ends = items.take(np.array([0, len(items) - 1]))
+        table = ends.with_properties(builder.site_properties)
     else:
         table = CrystalTable.of(
             [found for item in (items[0], items[-1]) for found in _sites(builder, item)]
@@ -180,11 +185,6 @@ def _say_of(shards: Sequence[Shard]) -> None:
     """Warn of isolated sites; raise if no crystal can be used."""
     n_structures = sum(shard.n_structures for shard in shards)
     if not any(shard.counts["n_crystals"] for shard in shards):
-        reasons = {
-            shard.start + index: reason
-            for shard in shards
-            for index, reason in shard.reasons.items()
-        }
-        raise InvalidStructureError(reasons, n_structures)
+        raise InvalidStructureError(all_skipped(shards), n_structures)
     isolated = [shard.start + index for shard in shards for index in shard.isolated]
     warn_isolated(isolated, stacklevel=5)

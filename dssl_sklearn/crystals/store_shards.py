@@ -77,12 +77,6 @@ class Shard:
         reasons = {int(index): reason for index, reason in about.pop("reasons").items()}
         return cls(**{**about, "reasons": reasons, "path": str(path)})
 
-    @staticmethod
-    def write_text(path: Path, text: str) -> None:
-        """Write a small file, all or nothing."""
-        with atomic_path(path) as part:
-            part.write_text(text, encoding="utf-8")
-
     def array(self, name: str) -> NDArray[Any]:
         """Read one array.
 
@@ -165,6 +159,11 @@ def _arrays(dataset: GraphDataset) -> dict[str, NDArray[Any]]:
     return arrays
 
 
+def all_skipped(shards: Sequence[Shard]) -> dict[int, str]:
+    """Positions in the whole input that cannot be used, with the reasons."""
+    return {shard.start + i: reason for shard in shards for i, reason in shard.reasons.items()}
+
+
 def join_shards(folder: Path, shards: Sequence[Shard], builder: GraphBuilder) -> None:
     """Write the arrays of all shards one after the other, and the header last."""
     used = [shard for shard in shards if shard.counts["n_crystals"]]
@@ -185,9 +184,8 @@ def join_shards(folder: Path, shards: Sequence[Shard], builder: GraphBuilder) ->
             stored, shape = property_file(level, k), (lengths[f"n_{level}s"], *width)
             parts = (shard.array(f"{level}/{name}") for shard in used)
             checksums[f"{stored}.npy"] = _write(folder, stored, "<f4", shape, parts)
-    skipped = {shard.start + i: reason for shard in shards for i, reason in shard.reasons.items()}
     with hashed_file(folder / SKIPPED) as file:
-        file.write(json.dumps(skipped).encode())
+        file.write(json.dumps(all_skipped(shards)).encode())
     checksums[SKIPPED] = file.checksum()
     header = {
         **settings_of(builder),
