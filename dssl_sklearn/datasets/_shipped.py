@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dssl_sklearn.crystals.ragged import pointer
 from dssl_sklearn.datasets._bunch import Quantity, TargetChoice, make_bunch
 from dssl_sklearn.datasets._files import explain_failure, read_npz
 from dssl_sklearn.datasets._structures import build_structures
@@ -88,12 +89,11 @@ def load_shipped(
     """Load one of the shipped data sets; the public loaders document arguments and result."""
     stored = _read(dataset)
     with explain_failure(dataset.path, _CURE):
-        ptr = np.concatenate([[0], np.cumsum(stored["n_sites"], dtype=np.int64)])
         structures = build_structures(
             stored["numbers"],
             stored["frac_coords"] / MILLIONTHS,
             stored["lattices"] / MILLIONTHS,
-            ptr,
+            pointer(stored["n_sites"]),
         )
     columns = {quantity.name: _column(quantity, stored) for quantity in dataset.targets}
     bunch = make_bunch(

@@ -15,6 +15,7 @@ from dssl_sklearn._checks import check_path
 from dssl_sklearn.crystals.elements import ELEMENT_SYMBOLS, MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.identity import formula_amounts
+from dssl_sklearn.crystals.ragged import pointer, ranges
 from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.datasets._files import explain_failure, read_npz, write_atomically
 from dssl_sklearn.exceptions import DatasetError, InvalidInputError
@@ -221,12 +222,7 @@ class Corpus(Sequence[Crystal]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} crystals")
         index %= len(self)
-        sites = slice(self.ptr[index], self.ptr[index + 1])
-        return Crystal(
-            self.numbers[sites].astype(np.int64),
-            self.frac_coords[sites].astype(np.float64),
-            self.lattices[index].astype(np.float64),
-        )
+        return self.crystal_table(index, index + 1)[0]
 
     def _take(self, chosen: NDArray[np.int64]) -> Corpus:
         if chosen.ndim != 1:
@@ -235,14 +231,13 @@ class Corpus(Sequence[Crystal]):
                 "booleans with one."
             )
         n_sites = self.n_sites[chosen]
-        ptr = np.concatenate([[0], np.cumsum(n_sites)])
-        sites = np.repeat(self.ptr[:-1][chosen] - ptr[:-1], n_sites) + np.arange(ptr[-1])
+        sites = ranges(self.ptr[:-1][chosen], n_sites)
         return Corpus(
             self.ids[chosen],
             self.numbers[sites],
             self.frac_coords[sites],
             self.lattices[chosen],
-            ptr,
+            pointer(n_sites),
         )
 
 
