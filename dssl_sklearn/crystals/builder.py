@@ -15,7 +15,7 @@ from dssl_sklearn.crystals.chunks import piece_of
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
-from dssl_sklearn.crystals.graph_table import GraphTable
+from dssl_sklearn.crystals.graph_table import GraphTable, without
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.crystals.neighbors import build_graphs
 from dssl_sklearn.crystals.reading import read_sites, unusable
@@ -232,9 +232,7 @@ class GraphBuilder:
             table = CrystalTable.of(crystals)
         if wrong := unusable(table):
             reasons |= {of_crystal[row]: reason for row, reason in wrong.items()}
-            usable = [row for row in range(len(table)) if row not in wrong]
-            table = table.take(np.array(usable, dtype=np.int64))
-            of_crystal = [of_crystal[row] for row in usable]
+            table, of_crystal = without(table, of_crystal, wrong)
         return ready, table, of_crystal
 
     def _entries(
@@ -255,9 +253,7 @@ class GraphBuilder:
             if errors:
                 wrong = {of_row[row]: reason for row, reason in errors.items()}
                 reasons |= {p: wrong[k] for p, k in zip(places, keys, strict=True) if k in wrong}
-                of_row = [key for key in of_row if key not in wrong]
-                usable = [row for row in range(len(built)) if row not in errors]
-                built = built.take(np.array(usable, dtype=np.int64))
+                built, of_row = without(built, of_row, errors)
             if cache:
                 GRAPH_CACHE.put(of_row, built)
             known |= {key: (built, row) for row, key in enumerate(of_row)}

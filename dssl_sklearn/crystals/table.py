@@ -41,7 +41,7 @@ class Sites(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CrystalTable:
-    """Crystals as flat arrays; crystal ``i`` owns the sites ``ptr[i]:ptr[i + 1]``.
+    """A sequence of crystals as flat arrays; number ``i`` owns the sites ``ptr[i]:ptr[i + 1]``.
 
     Attributes
     ----------

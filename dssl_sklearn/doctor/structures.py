@@ -18,7 +18,7 @@ from dssl_sklearn.crystals.duplicates import (
 )
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER, element_property
 from dssl_sklearn.crystals.files import UnusableCrystalError
-from dssl_sklearn.crystals.graph_table import GraphTable
+from dssl_sklearn.crystals.graph_table import GraphTable, without
 from dssl_sklearn.crystals.identity import formula_keys
 from dssl_sklearn.crystals.neighbors import build_graphs
 from dssl_sklearn.crystals.reading import read_sites, unusable
@@ -129,7 +129,7 @@ class StructureCheck:
             numbers = table.numbers[table.ptr[row] : table.ptr[row + 1]]
             unknown = ((numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)).any()
             self._add(of_row[row], "unknown_element" if unknown else "bad_cell", reason)
-        return _without(table, of_row, wrong)
+        return without(table, of_row, wrong)
 
     def _look_at_graphs(
         self, table: CrystalTable, of_row: list[int]
@@ -145,7 +145,7 @@ class StructureCheck:
             self._add(of_row[row], "isolated_atom", message)
         for row, message in _close_sites(graphs):
             self._add(of_row[row], "close_sites", message)
-        return _without(table, of_row, overlaps)
+        return without(table, of_row, overlaps)
 
     def _look_at_cells(self, table: CrystalTable, of_row: list[int]) -> None:
         volume = np.abs(np.linalg.det(table.lattice)) / table.n_sites
@@ -169,13 +169,6 @@ def _read_item(item: Any) -> tuple[Sites, list[str]]:  # noqa: ANN401
     remarks = [" ".join(str(warning.message).split()) for warning in caught]
     worth_a_look = [remark[:300] for remark in remarks if _HARMLESS not in remark]
     return sites, list(dict.fromkeys(worth_a_look))
-
-
-def _without(
-    table: CrystalTable, of_row: list[int], wrong: dict[int, str]
-) -> tuple[CrystalTable, list[int]]:
-    rows = [row for row in range(len(table)) if row not in wrong]
-    return table.take(np.array(rows, dtype=np.int64)), [of_row[row] for row in rows]
 
 
 def _close_sites(graphs: GraphTable) -> Iterator[tuple[int, str]]:
