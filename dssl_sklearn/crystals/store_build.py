@@ -12,7 +12,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from dssl_sklearn._atomic import atomic_path
+from dssl_sklearn._atomic import write_text
 from dssl_sklearn._checks import check_choice, check_integer, check_number
 from dssl_sklearn.crystals.build_part import warn_isolated
 from dssl_sklearn.crystals.builder import CHUNK, GraphBuilder
@@ -99,8 +99,7 @@ def _begin(folder: Path, builder: GraphBuilder) -> None:
             f"path={str(folder)!r} holds other files; give a new folder, or an empty one"
         )
     shards.mkdir(parents=True, exist_ok=True)
-    with atomic_path(settings) as part:
-        part.write_text(json.dumps(settings_of(builder)), encoding="utf-8")
+    write_text(settings, json.dumps(settings_of(builder)))
 
 
 def _compare(folder: Path, found: dict[str, Any], builder: GraphBuilder) -> None:

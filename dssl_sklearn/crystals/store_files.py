@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from dssl_sklearn._atomic import atomic_path
+from dssl_sklearn._atomic import atomic_path, write_text
 from dssl_sklearn.exceptions import DatasetError
 
 #: Raised when the layout of the files changes; older ones stay readable.
@@ -92,8 +92,7 @@ def write_header(folder: Path, header: Mapping[str, Any]) -> None:
     """Write the header, with which a store is complete."""
     whole = {"format": FORMAT, "format_version": FORMAT_VERSION, **header}
     text = json.dumps({**whole, "checksum": _fingerprint(whole)}, indent=1)
-    with atomic_path(folder / HEADER) as part:
-        part.write_text(text, encoding="utf-8")
+    write_text(folder / HEADER, text)
 
 
 def read_header(folder: Path) -> dict[str, Any]:

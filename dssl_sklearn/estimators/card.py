@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dssl_sklearn
-from dssl_sklearn._atomic import atomic_path
+from dssl_sklearn._atomic import write_text
 from dssl_sklearn.estimators.citations import BIBTEX, citation_keys, license_of
 from dssl_sklearn.training.weights import plain
 
@@ -129,9 +129,8 @@ def write_card(path: str | os.PathLike[str], card: Mapping[str, Any]) -> None:
         )
         return
     try:
-        with atomic_path(target) as part:
-            text = json.dumps(plain(card), indent=1, ensure_ascii=False, allow_nan=False)
-            part.write_text(text + "\n", encoding="utf-8")
+        text = json.dumps(plain(card), indent=1, ensure_ascii=False, allow_nan=False)
+        write_text(target, text + "\n")
     except OSError as error:
         warnings.warn(f"no run card written: {error}", UserWarning, stacklevel=4)
 
