@@ -48,8 +48,7 @@ def run_card(
     Returns
     -------
     dict
-        Entries that JSON can hold; those that the cards of the shipped weights have, too, go by
-        the same names.
+        Entries that JSON can hold.
     """
     record = estimator.fit_record_ or {}
     curves = [

@@ -1,4 +1,4 @@
-"""The part of a regressor's prediction that compares a crystal with the labeled ones."""
+"""The part of a prediction that compares a crystal with the labeled ones."""
 
 from __future__ import annotations
 

@@ -28,7 +28,6 @@ from dssl_sklearn.estimators.record import fit_record
 from dssl_sklearn.estimators.resuming import last_good, train
 from dssl_sklearn.estimators.skipping import UsableGraphs, usable_dataset
 from dssl_sklearn.estimators.streaming import stream
-from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder
 from dssl_sklearn.objectives import (
@@ -369,14 +368,6 @@ class DSSLPretrainer(
         What is skipped is told by positions in `X` and reasons.
         """
         wanted = tuple(dict.fromkeys(name for o in objectives for name in o.site_properties))
-        if isinstance(X, GraphDataset):
-            missing = [name for name in wanted if name not in X.site_properties]
-            if missing:
-                raise InvalidInputError(
-                    f"X is a GraphDataset without the site properties {missing} that the "
-                    "objectives read; attach them with "
-                    f"X.with_properties(site={{{missing[0]!r}: array}})"
-                )
         builder = self._builder(architecture, site_properties=wanted)
         if self.on_error != "skip":
             return builder.dataset(X), {}

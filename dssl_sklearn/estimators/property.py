@@ -188,7 +188,8 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         self, items: Sequence[Any], name: str
     ) -> tuple[Sequence[Any], NDArray[np.int64], dict[int, str]]:
         """Usable structures and their rows, and the reasons against the others."""
-        # Which crystals can be used does not depend on the settings of the graphs.
+        # Before the weights are looked at, whose settings may differ: they hardly ever decide
+        # which crystals can be used, and the fit would name the others.
         builder = GraphBuilder(
             float(self.cutoff or DEFAULT_CUTOFF),
             int(self.max_neighbors or DEFAULT_MAX_NEIGHBORS),

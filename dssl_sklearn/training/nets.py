@@ -228,7 +228,7 @@ class PretextNet(CrystalNet):
 
 
 class PropertyNet(CrystalNet):
-    """Net for fine-tuning: the module is a `PropertyModel`, the criterion a `TargetLoss`."""
+    """Net for fine-tuning: a `PropertyModel` under a loss of `training.losses`."""
 
     def evaluation_batch_size(self, n_edges: NDArray[np.int64]) -> int:
         """Small crystals come many at a time: unlike in pretraining, no loss depends on that."""

@@ -201,7 +201,7 @@ def test_other_targets_have_their_own_checkpoint(dataset, params, tmp_path, leve
 
 class TestErrors:
     def test_absent_site_property(self, bare, params):
-        message = r"GraphDataset without the site properties \['electronegativity', 'chemistry'\]"
+        message = r"without the site properties \['chemistry', 'electronegativity'\]"
         with pytest.raises(InvalidInputError, match=message + r".*with_properties\(site="):
             DSSLPretrainer(**params).fit(bare)
 
