@@ -131,12 +131,14 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
                 )
         for level in levels:
             # The rank that MAPIE reads off must exist, on the other side, too.
-            needed = max(1 / level, 1 / (1 - level))
+            needed = int(np.ceil(max(1 / level, 1 / (1 - level)) - 1e-9))
             if n_calibration < needed:
+                ways = "give more structures, or a lower level"
+                if self.method != "cv+":
+                    ways += ", or method='cv+', which calibrates a regressor on all of them"
                 raise InvalidInputError(
-                    f"confidence_level={level:g} needs at least {int(np.ceil(needed - 1e-9))} "
-                    f"structures for calibration, got {n_calibration}; give more structures, a "
-                    "lower level, or method='cv+', which calibrates a regressor on all of them."
+                    f"confidence_level={level:g} needs at least {needed} structures for "
+                    f"calibration, got {n_calibration}; {ways}."
                 )
         return levels
 

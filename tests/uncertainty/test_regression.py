@@ -427,6 +427,16 @@ class TestBadInput:
         model = ConformalRegressor(Ridge(), confidence_level=0.8).set_params(**params)
         with pytest.raises(ValueError, match=match):
             model.fit(elastic_table[0][:40], elastic_table[1][:40])
+
+    @pytest.mark.parametrize("method, n_structures", [("split", 50), ("cv+", 10)])
+    def test_as_few_crystals_as_the_level_allows(self, elastic_table, method, n_structures):
+        X, y = elastic_table
+        model = ConformalRegressor(Ridge(), confidence_level=0.9, method=method, random_state=0)
+        assert model.fit(X[:n_structures], y[:n_structures]).n_calibration_ == 10
+        assert np.isfinite(model.predict_interval(X[50:60])[1]).all()
+        with pytest.raises(InvalidInputError, match="needs at least 10 structures") as caught:
+            model.fit(X[: n_structures - 5], y[: n_structures - 5])
+        assert ("method='cv+'" in str(caught.value)) == (method == "split")
         assert not hasattr(model, "mapie_")
 
     def test_just_enough_for_the_level(self, elastic_table):
