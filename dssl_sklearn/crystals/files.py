@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,9 +40,26 @@ def load_file(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - pymatgen i
             f"{_MAX_FILE_BYTES // 2**20} MB"
         )
     try:
-        return Structure.from_file(os.fspath(path))
+        with warnings.catch_warnings():
+            # POSCAR files of VASP 4 name no elements; pymatgen would take H, He and so on.
+            warnings.filterwarnings("error", "Elements in POSCAR cannot be determined")
+            structure = Structure.from_file(os.fspath(path))
     except Exception as error:
         raise UnusableCrystalError(f"cannot read {shown!r}: {_first_line(error)}") from error
+    if (n_structures := _count_structures(path)) > 1:
+        raise UnusableCrystalError(
+            f"{shown!r} holds {n_structures} structures, expected one; split the file"
+        )
+    return structure
+
+
+def _count_structures(path: str | os.PathLike[str]) -> int:
+    """How many blocks of a CIF file hold a structure; 1 for other files."""
+    if Path(path).suffix.lower() != ".cif":
+        return 1
+    text = Path(path).read_text(encoding="utf-8", errors="replace").lower()
+    blocks = re.split(r"^data_", text, flags=re.MULTILINE)
+    return sum("_cell_length_a" in block and "_atom_site_" in block for block in blocks)
 
 
 def load_dict(record: Mapping[str, Any]) -> Any:  # noqa: ANN401 - pymatgen is imported late

@@ -33,6 +33,12 @@ def bad_inputs(tmp_path):
     nowhere = tmp_path / "nowhere.cif"
     (tmp_path / "garbage.cif").write_text("this is no crystal")
     (tmp_path / "empty.cif").write_text("")
+    text = salt().to(fmt="cif")
+    (tmp_path / "two.cif").write_text(text + text.replace("data_", "data_another_"))
+    poscar = salt().to(fmt="poscar").splitlines()
+    sites = [line.rsplit(" ", 1)[0] for line in poscar[8:]]
+    lines = ["no names", *poscar[1:5], *poscar[6:8], *sites]
+    (tmp_path / "POSCAR_of_vasp_4").write_text("\n".join(lines))
     graph = GraphBuilder(6.0, 12).graphs([salt()])[0]
     fine = (np.array([6, 6]), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), 4 * np.eye(3))
     on_one_place = [[0.1, 0, 0], [1.1, 0, 0]]
@@ -69,6 +75,8 @@ def bad_inputs(tmp_path):
         (tmp_path, "no such file"),
         (tmp_path / "garbage.cif", "cannot read"),
         (tmp_path / "empty.cif", "cannot read"),
+        (tmp_path / "two.cif", "holds 2 structures, expected one"),
+        (tmp_path / "POSCAR_of_vasp_4", "Elements in POSCAR cannot be determined"),
         (graph, "a graph built with cutoff=6.0 and max_neighbors=12, expected 8.0"),
         (Crystal(fine[0][:1], *fine[1:]), "do not fit 1 sites"),
         (Crystal(np.array([0, 104]), *fine[1:]), "site 0 has atomic number 0"),

@@ -428,6 +428,8 @@ class TestBadInput:
         with pytest.raises(ValueError, match=match):
             model.fit(elastic_table[0][:40], elastic_table[1][:40])
 
+        assert not hasattr(model, "mapie_")
+
     @pytest.mark.parametrize("method, n_structures", [("split", 50), ("cv+", 10)])
     def test_as_few_crystals_as_the_level_allows(self, elastic_table, method, n_structures):
         X, y = elastic_table
@@ -437,7 +439,6 @@ class TestBadInput:
         with pytest.raises(InvalidInputError, match="needs at least 10 structures") as caught:
             model.fit(X[: n_structures - 5], y[: n_structures - 5])
         assert ("method='cv+'" in str(caught.value)) == (method == "split")
-        assert not hasattr(model, "mapie_")
 
     def test_just_enough_for_the_level(self, elastic_table):
         X, y = elastic_table
