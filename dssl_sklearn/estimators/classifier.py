@@ -13,6 +13,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.estimators.kernel_part import (
     MIN_LABELS,
@@ -282,8 +283,10 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
     def _fit_beside(
         self,
         recipe: Any,  # noqa: ANN401 - a ClassificationRecipe
+        graphs: GraphDataset,
         y: NDArray[Any],
         weight: NDArray[np.float64],
+        *,
         n_outputs: int,
         compare: Callable[[], ComparedCrystals],
     ) -> tuple[NDArray[Any], dict[str, Any]]:

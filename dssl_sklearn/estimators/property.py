@@ -126,7 +126,7 @@ class PropertyEstimator(Persistent, CrystalEstimator):
             return ComparedCrystals.of(frozen, graphs, seed, recipe.batch_size)
 
         learned_y, beside = self._fit_beside(
-            recipe, y[rows], sample_weight[rows], n_outputs, compare
+            recipe, graphs, y[rows], sample_weight[rows], n_outputs=n_outputs, compare=compare
         )
         of_targets = {**of_targets, **beside}
         if _is_unfitted(self.pretrained):
@@ -157,14 +157,16 @@ class PropertyEstimator(Persistent, CrystalEstimator):
     def _fit_beside(
         self,
         recipe: FineTuneRecipe,
+        graphs: GraphDataset,
         y: NDArray[Any],
         weight: NDArray[np.float64],
+        *,
         n_outputs: int,
         compare: Callable[[], ComparedCrystals],
     ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Fit all but the network: targets for it to learn, and fitted attributes by name.
 
-        `compare` describes the labeled crystals for a Gaussian process.
+        `compare` describes the labeled crystals, those of `graphs`, for a Gaussian process.
         """
 
     def _usable(

@@ -74,6 +74,30 @@ def data_fingerprint(graphs: GraphDataset, y: NDArray[Any] | None = None) -> str
     str
         Hexadecimal digits.
     """
+    digests = _digests(graphs, y)
+    return hashlib.blake2b(b"".join(sorted(digests)), digest_size=16).hexdigest()
+
+
+def are_copies(graphs: GraphDataset) -> NDArray[np.bool_]:
+    """Which crystals are there before in the same data set, written in the same way.
+
+    Parameters
+    ----------
+    graphs : GraphDataset
+        Crystals.
+
+    Returns
+    -------
+    ndarray of shape (n_crystals,), bool
+        False for the first of equal ones.
+    """
+    digests = _digests(graphs)
+    first = {digest: row for row, digest in reversed(list(enumerate(digests)))}
+    return np.array([first[digest] != row for row, digest in enumerate(digests)], dtype=bool)
+
+
+def _digests(graphs: GraphDataset, y: NDArray[Any] | None = None) -> list[bytes]:
+    """Digest of every crystal, with its targets."""
     # Views: a copy of all coordinates may not fit into memory.
     arrays = (graphs.numbers, graphs.frac_coords, graphs.lattice)
     numbers, coords, lattices = (
@@ -89,7 +113,7 @@ def data_fingerprint(graphs: GraphDataset, y: NDArray[Any] | None = None) -> str
         if y is not None:
             digest.update(repr(y[row].tolist()).encode())
         digests.append(digest.digest())
-    return hashlib.blake2b(b"".join(sorted(digests)), digest_size=16).hexdigest()
+    return digests
 
 
 def target_names(y: Any) -> list[str] | None:  # noqa: ANN401 - whatever fit takes

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.estimators.kernel_part import (
     MIN_LABELS,
@@ -23,7 +24,7 @@ from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, FineTuneRecipe
-from dssl_sklearn.estimators.record import target_names
+from dssl_sklearn.estimators.record import are_copies, target_names
 from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.estimators.streaming import stream
 from dssl_sklearn.estimators.target_scale import (
@@ -171,7 +172,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     y_has_floor_, y_has_ceiling_ : ndarray of shape (n_targets,), bool
         Whether at least one in twenty of the known training targets, and at least three, equal
         ``y_min_``, or ``y_max_``, as the band gaps of metals are 0: a limit of the property, beyond
-        which nothing is predicted.
+        which nothing is predicted. Copies of a crystal count once.
     y_floor_margin_, y_ceiling_margin_ : ndarray of shape (n_targets,)
         With ``loss="mae"``, predictions closer to such a limit than this are set to it; chosen
         by the leave-one-out errors of the Gaussian process, 0 without it.
@@ -472,8 +473,10 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     def _fit_beside(
         self,
         recipe: FineTuneRecipe,
+        graphs: GraphDataset,
         y: NDArray[Any],
         weight: NDArray[np.float64],
+        *,
         n_outputs: int,
         compare: Callable[[], ComparedCrystals],
     ) -> tuple[NDArray[Any], dict[str, Any]]:
@@ -492,7 +495,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             rows = compared.rows
             log[enough] = takes_logarithm(y[np.ix_(rows, enough)], weight[rows], compared.groups)
             log &= np.nanmin(y, axis=0) > 0
-        scale = TargetScale.fit(y, weight, log)
+        scale = TargetScale.fit(y, weight, log, are_copies(graphs))
         standardized = scale.standardize(y).astype(np.float32)
         kernel = None
         if compared is not None and share:

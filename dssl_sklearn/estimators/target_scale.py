@@ -58,7 +58,13 @@ class TargetScale:
     ceiling_margin: Columns
 
     @classmethod
-    def fit(cls, columns: Columns, weight: Columns, log: NDArray[np.bool_]) -> Self:
+    def fit(
+        cls,
+        columns: Columns,
+        weight: Columns,
+        log: NDArray[np.bool_],
+        copies: NDArray[np.bool_] | None = None,
+    ) -> Self:
         """Learn mean, deviation and range.
 
         Parameters
@@ -69,6 +75,9 @@ class TargetScale:
             Sample weights.
         log : ndarray of shape (n_targets,), bool
             Whether to take logarithms.
+        copies : ndarray of shape (n_structures,), bool, default=None
+            Structures that are there before: equal labels of these are no sign of a limit. None for
+            none.
 
         Returns
         -------
@@ -82,7 +91,8 @@ class TargetScale:
         """
         mean, scale = mean_and_scale(_transformed(columns, log), weight)
         smallest, largest = np.nanmin(columns, axis=0), np.nanmax(columns, axis=0)
-        floor, ceiling = _is_limit(columns, smallest), _is_limit(columns, largest)
+        different = columns if copies is None else columns[~copies]
+        floor, ceiling = _is_limit(different, smallest), _is_limit(different, largest)
         none = np.zeros(len(mean))
         return cls(log, mean, scale, smallest, largest, floor, ceiling, none, none)
 

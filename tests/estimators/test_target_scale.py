@@ -165,6 +165,18 @@ def test_predictions_end_where_many_labels_do(tiny, train, tmp_path):
     np.testing.assert_array_equal(DSSLRegressor.load(path).predict(structures), predicted)
 
 
+def test_copies_of_a_crystal_are_no_sign_of_a_limit(tiny, train):
+    structures, y = train
+    softest = int(np.argmin(y))
+    copied = [*structures, *[structures[softest].copy() for _ in range(3)]]
+    model = DSSLRegressor(**tiny).fit(copied, [*y, *[y[softest]] * 3])
+    assert model.y_min_ == y[softest]
+    assert not model.y_has_floor_.any()
+    labels = np.array(y)
+    labels[np.argsort(y)[:4]] = y.min()
+    assert DSSLRegressor(**tiny).fit(structures, labels).y_has_floor_.all()
+
+
 def zero_where_small(seed=0):
     """Labels of which more than half are 0, their scale, leave-one-out predictions."""
     groups, smooth = features_and_target(seed)

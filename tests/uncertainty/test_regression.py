@@ -427,7 +427,6 @@ class TestBadInput:
         model = ConformalRegressor(Ridge(), confidence_level=0.8).set_params(**params)
         with pytest.raises(ValueError, match=match):
             model.fit(elastic_table[0][:40], elastic_table[1][:40])
-
         assert not hasattr(model, "mapie_")
 
     @pytest.mark.parametrize("method, n_structures", [("split", 50), ("cv+", 10)])
