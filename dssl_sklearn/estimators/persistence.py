@@ -18,7 +18,7 @@ from dssl_sklearn.estimators.card import run_card, versions, write_card
 from dssl_sklearn.estimators.citations import BIBTEX, citation_keys
 from dssl_sklearn.estimators.kernel_part import KernelPart
 from dssl_sklearn.estimators.older_files import with_members, with_scale
-from dssl_sklearn.estimators.pretrained import shipped_record
+from dssl_sklearn.estimators.pretrained import shipped_record, shipped_weights
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES
 from dssl_sklearn.estimators.untrusted import check_description, check_shapes, check_targets
 from dssl_sklearn.exceptions import DSSLError, WeightsError
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 _Pretrainer = TypeVar("_Pretrainer", bound="DSSLPretrainer")
 _Predictor = TypeVar("_Predictor", bound="PropertyEstimator")
 
-#: Not written: data, code, what the file replaces, and what belongs to the machine.
+#: Not written: data, code, what the file replaces (but for names of shipped weights), and what
+#: belongs to the machine.
 _LEFT_OUT = {"pretrained", "unlabeled", "callbacks", "net_params", "device", "n_jobs"} | {
     "checkpoint_dir"
 }
@@ -123,6 +124,9 @@ class Persistent:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a fitted estimator that `save` wrote.
+
+        It has the parameters that it was saved with, but for data, code, folders and `pretrained`
+        (unless that is the name of shipped weights): set these again before you fit it anew.
 
         Parameters
         ----------
@@ -239,7 +243,7 @@ def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Pred
 
 
 def _describe(estimator: CrystalEstimator) -> dict[str, Any]:
-    params = {k: v for k, v in estimator.get_params(deep=False).items() if k not in _LEFT_OUT}
+    params = _kept(estimator.get_params(deep=False))
     return {
         "class": type(estimator).__name__,
         "architecture": estimator.architecture_.to_config(),
@@ -269,8 +273,14 @@ def _read(
             f"{os.fspath(path)!r} has a description that does not fit: {error}"
         ) from error
     # Nothing that a file says may decide where later calls read or write, or what code they run.
-    params = {k: v for k, v in config["params"].items() if k not in _LEFT_OUT}
-    return tensors, {**config, "params": params}
+    return tensors, {**config, "params": _kept(config["params"])}
+
+
+def _kept(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters that a file holds."""
+    kept = {name: value for name, value in params.items() if name not in _LEFT_OUT}
+    start = params.get("pretrained")
+    return {**kept, "pretrained": start} if start in list(shipped_weights()) else kept
 
 
 class _explained:  # noqa: N801 - reads as a word in `with`

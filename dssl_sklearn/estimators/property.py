@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -209,6 +210,13 @@ class PropertyEstimator(Persistent, CrystalEstimator):
     def _pretrainer(self, X: Sequence[Any], seed: int) -> DSSLPretrainer | None:
         """Resolve `pretrained`; an unfitted pretrainer learns from these structures."""
         if not _is_unfitted(self.pretrained):
+            if self.unlabeled is not None:
+                warnings.warn(
+                    "unlabeled has no effect: only an unfitted DSSLPretrainer as pretrained learns "
+                    f"from it, and that is {type(self.pretrained).__name__}",
+                    UserWarning,
+                    stacklevel=5,
+                )
             return resolve_pretrained(self.pretrained)
         pretrainer: DSSLPretrainer = clone(self.pretrained)
         if pretrainer.random_state is None:

@@ -63,7 +63,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         those in `unlabeled`. None starts from scratch. In a grid over `pretrained` itself, wrap a
         fitted one in scikit-learn's ``FrozenEstimator``: the values of a grid are cloned.
     unlabeled : sequence of crystals, default=None
-        Further structures for an unfitted `pretrained`. Copies of the estimator share them.
+        Further structures for an unfitted `pretrained`; with any other they have no effect, and
+        `fit` warns. Copies of the estimator share them.
     backbone : str or nn.Module, default=None
         "gated" or "deeper_gatgnn" (the paper's), or a module that follows the contract of
         `dssl_sklearn.models.Backbone`. With pretrained weights: theirs.

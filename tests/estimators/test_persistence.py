@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from sklearn.base import clone
 from skorch.callbacks import Callback, EpochScoring
 
 from dssl_sklearn import DSSLClassifier, DSSLPretrainer, DSSLRegressor
@@ -175,6 +176,14 @@ class TestPredictors:
         model = DSSLRegressor(**tiny).fit(corpus, y)
         loaded = there_and_back(model, path).fit(corpus, y)
         np.testing.assert_array_equal(loaded.predict(new), model.predict(new))
+
+    def test_names_of_shipped_weights_are_kept(self, corpus, new, path):
+        model = DSSLRegressor(pretrained="mp", max_epochs=1, random_state=0)
+        model.fit(corpus, range(24)).save(path)
+        loaded = DSSLRegressor.load(path)
+        assert loaded.pretrained == "mp"
+        again = clone(loaded).fit(corpus, range(24))
+        np.testing.assert_array_equal(again.predict(new), model.predict(new))
 
     def test_pretrained_ones_stand_on_their_own(self, fitted_pretrainer, corpus, new, path):
         model = DSSLRegressor(pretrained=fitted_pretrainer, max_epochs=1).fit(corpus, range(24))

@@ -165,7 +165,8 @@ class TestPool:
 
     def test_unlabeled_is_not_looked_at_otherwise(self, tiny, train, on_fitted, seen):
         for params in (tiny, on_fitted):
-            DSSLRegressor(**params, unlabeled=["no structure"]).fit(*train)
+            with pytest.warns(UserWarning, match="unlabeled has no effect"):
+                DSSLRegressor(**params, unlabeled=["no structure"]).fit(*train)
         assert seen == []
 
     def test_a_seed_reaches_the_pretrainer(self, tiny, train, predictor_class, new):
