@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dssl_sklearn.cli.errors import DATA_PROBLEM, OK, UsageError
-from dssl_sklearn.cli.inputs import Inputs, find_inputs
+from dssl_sklearn.cli.inputs import PATTERNS, Inputs, find_inputs
 from dssl_sklearn.cli.tables import check_output, table_writer
 from dssl_sklearn.exceptions import DatasetError
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dssl_sklearn.estimators.property import PropertyEstimator
 
 _WEIGHTS = (".safetensors",)
+#: Columns of results beside the predictions.
+_TAKEN = ("id", "error")
 
 
 def doctor(args: Namespace) -> int:
@@ -107,12 +109,19 @@ def embed(args: Namespace) -> int:
 
 
 def _inputs(args: Namespace) -> Inputs:
-    return find_inputs(
+    inputs = find_inputs(
         args.data,
         path_column=args.path_column,
         id_column=args.id_column,
         folder=args.folder,
     )
+    if inputs.n_others:
+        _say(
+            args,
+            f"{inputs.n_others} of {len(inputs) + inputs.n_others} files in {str(args.data)!r} are "
+            f"left alone: their names are not {', '.join(PATTERNS)}",
+        )
+    return inputs
 
 
 def _say(args: Namespace, text: str) -> None:
@@ -151,6 +160,7 @@ def _load_predictor(path: Path) -> PropertyEstimator:
 def _predictions(model: Any, graphs: list[CrystalGraph]) -> dict[str, Any]:  # noqa: ANN401
     """Columns of predictions under the names of the targets."""
     names = (model.fit_record_ or {}).get("targets")
+    names = [f"predicted_{name}" if name in _TAKEN else name for name in names or ()]
     if hasattr(model, "classes_"):
         probabilities = model.predict_proba(graphs)
         labels = [str(label) for label in model.classes_[probabilities.argmax(axis=1)]]
@@ -159,7 +169,7 @@ def _predictions(model: Any, graphs: list[CrystalGraph]) -> dict[str, Any]:  # n
         return {name: labels, **{f"probability_{label}": p for label, p in of_classes}}
     values = np.asarray(model.predict(graphs)).reshape(len(graphs), -1)
     n_targets = values.shape[1]
-    if not names or len(names) != n_targets:
+    if len(names) != n_targets:
         names = ["prediction"] if n_targets == 1 else [f"prediction_{k}" for k in range(n_targets)]
     return dict(zip(names, values.T, strict=True))
 

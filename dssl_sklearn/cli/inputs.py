@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pandas as pd
 
 from dssl_sklearn._checks import did_you_mean
 from dssl_sklearn.cli.errors import UsageError
-from dssl_sklearn.cli.tables import read_table
+from dssl_sklearn.cli.tables import read_table, typed
 
-#: Files of a folder that are taken for structures.
-_PATTERNS = ("*.cif", "*.poscar", "*.vasp", "POSCAR*", "CONTCAR*")
+#: Files of a folder that are taken for structures, in small letters or capitals.
+PATTERNS = ("*.cif", "*.cif.gz", "*.poscar", "*.vasp", "POSCAR*", "CONTCAR*")
 #: Columns that are looked for where none is named.
 _PATH_COLUMNS = ("path", "file", "filename", "structure_file", "cif_file")
 _ID_COLUMNS = ("id", "material_id", "name")
@@ -33,11 +34,14 @@ class Inputs:
         The files; they may be missing, which is for the reading to say.
     table : pandas.DataFrame or None
         The table, None for a folder.
+    n_others : int
+        Files of the folder that are not taken for structures.
     """
 
     ids: list[str]
     paths: list[Path]
     table: pd.DataFrame | None = None
+    n_others: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,7 +57,7 @@ class Inputs:
         Raises
         ------
         UsageError
-            If there is no table or no such column.
+            If there is no table or no such column, or it holds numbers that cannot be read.
         """
         if self.table is None:
             raise UsageError(
@@ -61,7 +65,7 @@ class Inputs:
                 "paths, or with ids and --folder"
             )
         _check_column(self.table, name)
-        return self.table[name]
+        return typed(self.table[name])
 
 
 def find_inputs(
@@ -134,13 +138,18 @@ def find_inputs(
 
 
 def _of_folder(folder: Path) -> Inputs:
-    found = {path for pattern in _PATTERNS for path in folder.rglob(pattern) if path.is_file()}
-    if not found:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = [path for path in files if _is_named_as_structure(path)]
+    if not paths:
         raise UsageError(
-            f"the folder {str(folder)!r} holds no structure files ({', '.join(_PATTERNS)})"
+            f"the folder {str(folder)!r} holds no structure files ({', '.join(PATTERNS)})"
         )
-    paths = sorted(found)
-    return Inputs([path.relative_to(folder).as_posix() for path in paths], paths)
+    ids = [path.relative_to(folder).as_posix() for path in paths]
+    return Inputs(ids, paths, n_others=len(files) - len(paths))
+
+
+def _is_named_as_structure(path: Path) -> bool:
+    return any(fnmatchcase(path.name.lower(), pattern.lower()) for pattern in PATTERNS)
 
 
 def _file_of(folder: Path, name: str) -> Path:

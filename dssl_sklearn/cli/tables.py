@@ -13,10 +13,14 @@ from dssl_sklearn.cli.errors import UsageError
 from dssl_sklearn.exceptions import DatasetError, MissingDependencyError
 
 TABLE_SUFFIXES = (".csv", ".parquet")
+#: What says in a column of numbers that one is unknown; in text "None" may be a class.
+_UNKNOWN = {"", "nan", "na", "n/a", "null", "none"}
+_UNKNOWN_IN_TEXT = {"", "nan"}
+_WHOLE, _WITH_COMMA = r"[-+]?\d{1,18}", r"[-+]?\d+(,\d+)+(\.\d+)?"
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV or Parquet table.
+    """Read a CSV or Parquet table, the entries of CSV as text: ids such as 0012 stay what they are.
 
     Raises
     ------
@@ -29,12 +33,44 @@ def read_table(path: Path) -> pd.DataFrame:
     if is_parquet:
         check_parquet()
     try:
-        return pd.read_parquet(path) if is_parquet else pd.read_csv(path)
+        if is_parquet:
+            return pd.read_parquet(path)
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise DatasetError(
             f"the table {str(path)!r} cannot be read ({type(error).__name__}: {reason})"
         ) from error
+
+
+def typed(column: pd.Series) -> pd.Series:
+    """Targets in a column of text: numbers or truth values if all known entries are such.
+
+    Raises
+    ------
+    UsageError
+        If most entries are numbers with a comma.
+    """
+    if not column.map(lambda value: isinstance(value, str)).all():
+        return column
+    text = column.str.strip()
+    lower = text.str.lower()
+    known = ~lower.isin(_UNKNOWN)
+    numbers = pd.to_numeric(text.where(known), errors="coerce")
+    if numbers.notna().equals(known):
+        whole = text[known].str.fullmatch(_WHOLE).all()
+        return numbers.astype("Int64") if whole else numbers
+    known = ~lower.isin(_UNKNOWN_IN_TEXT)
+    with_comma = text[known].str.fullmatch(_WITH_COMMA)
+    if with_comma.mean() > 0.5:
+        raise UsageError(
+            f"the column {str(column.name)!r} holds numbers with a comma, such as "
+            f"{text[known][with_comma].iloc[0]!r}; write them with a point, and without separators"
+        )
+    truth = {"true": True, "false": False}
+    if lower[known].isin(truth).all():
+        return lower.map(truth)
+    return text.where(known, None)
 
 
 def check_parquet() -> None:

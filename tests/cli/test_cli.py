@@ -1,3 +1,4 @@
+import gzip
 import signal
 import subprocess
 import sys
@@ -189,3 +190,81 @@ def test_as_a_program(folder):
     shown = program("--version")
     assert (shown.returncode, shown.stdout.split()[0]) == (0, "dssl_sklearn")
     assert program().returncode == 2
+
+
+class TestTables:
+    """What stands in a CSV file is read as it was meant."""
+
+    @pytest.fixture
+    def written(self, folder, tmp_path):
+        """Write a table of the crystals in a folder of their own, named 000, 001, and so on."""
+        (tmp_path / "cifs").mkdir()
+        paths = sorted((folder / "cifs").iterdir())
+        for k, path in enumerate(paths):
+            (tmp_path / "cifs" / f"{k:03}.cif").write_bytes(path.read_bytes())
+
+        def write(**columns):
+            table = pd.DataFrame({"id": [f"{k:03}" for k in range(len(paths))], **columns})
+            table.to_csv(tmp_path / "t.csv", index=False)
+            return tmp_path / "t.csv", "--folder", tmp_path / "cifs", "--id-column", "id"
+
+        return write
+
+    def fitted(self, written, tmp_path, *options, **columns):
+        table = written(**columns)
+        target = next(iter(columns))
+        out = tmp_path / "w.safetensors"
+        args = ["--target", target, *options, "--pretrained", "none", "--epochs", "1", "--quiet"]
+        assert run("fit", *table, *args, "--out", out) == 0
+        found = tmp_path / "p.csv"
+        assert run("predict", out, *table, "--quiet", "--on-error", "skip", "--out", found) == 0
+        return pd.read_csv(found, dtype=str, keep_default_na=False)
+
+    def test_ids_keep_their_zeros(self, written, tmp_path):
+        found = self.fitted(written, tmp_path, K=np.arange(12.0))
+        assert list(found["id"]) == [f"{k:03}" for k in range(12)]
+        assert list(found.columns) == ["id", "K", "error"]
+
+    def test_none_is_a_class(self, written, tmp_path):
+        found = self.fitted(written, tmp_path, order=["None", "FM", ""] * 4)
+        assert list(found.columns) == ["id", "order", "probability_FM", "probability_None", "error"]
+
+    @pytest.mark.parametrize("labels", [["0", "1", "1"], ["0", "1", ""]])
+    def test_whole_numbers_stay_whole(self, written, tmp_path, labels):
+        found = self.fitted(written, tmp_path, "--task", "classification", metal=labels * 4)
+        assert list(found.columns)[2:4] == ["probability_0", "probability_1"]
+        assert set(found["metal"]) <= {"0", "1"}
+
+    @pytest.mark.parametrize("name", ["error", "id"])
+    def test_targets_named_as_a_column_of_the_results(self, written, tmp_path, name):
+        if name == "id":
+            columns = {"K": np.arange(12.0)}
+            table = written(**columns)[0]
+            table.write_text(table.read_text().replace("id,K", "name,id"))
+            out = tmp_path / "w.safetensors"
+            args = ["--folder", tmp_path / "cifs", "--id-column", "name", "--quiet"]
+            options = ["--target", "id", "--pretrained", "none", "--epochs", "1"]
+            assert run("fit", table, *args, *options, "--out", out) == 0
+            assert run("predict", out, table, *args, "--out", tmp_path / "p.csv") == 0
+            found = pd.read_csv(tmp_path / "p.csv")
+            assert list(found.columns) == ["id", "predicted_id"]
+        else:
+            found = self.fitted(written, tmp_path, error=np.arange(12.0))
+            assert list(found.columns) == ["id", "predicted_error", "error"]
+
+    @pytest.mark.parametrize("command", ["fit", "doctor"])
+    def test_a_comma_in_numbers(self, written, tmp_path, capsys, command):
+        table = written(K=["1,5", "2,25", "1,000.5", ""] * 3)
+        options = ["--out", tmp_path / "w.safetensors"] if command == "fit" else []
+        assert run(command, *table, "--target", "K", *options) == 2
+        assert "'K' holds numbers with a comma, such as '1,5'" in capsys.readouterr().err
+
+
+def test_names_in_capitals_and_files_left_alone(folder, model, tmp_path, capsys):
+    text = (folder / "cifs" / "s0.cif").read_bytes()
+    (tmp_path / "A.CIF").write_bytes(text)
+    (tmp_path / "b.cif.gz").write_bytes(gzip.compress(text))
+    (tmp_path / "notes.txt").write_text("not a crystal")
+    assert run("predict", model, tmp_path, "--out", tmp_path / "p.csv") == 0
+    assert list(pd.read_csv(tmp_path / "p.csv")["id"]) == ["A.CIF", "b.cif.gz"]
+    assert "1 of 3 files" in capsys.readouterr().err
