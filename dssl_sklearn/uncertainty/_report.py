@@ -62,6 +62,8 @@ def symbols_of(present: NDArray[np.bool_]) -> tuple[str, ...]:
 
 def _reason(unseen: str, relative_distance: float) -> str:
     reasons = []
+    if np.isnan(relative_distance):
+        reasons.append("cannot be used")
     if unseen:
         reasons.append(f"{unseen} in no training crystal")
     if relative_distance > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from scipy.stats import gmean
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer
@@ -49,6 +49,10 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
     contamination : float, default=0.05
         Share of the training crystals that would be out of the domain if each was compared with the
         others alone; sets the threshold.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do about crystals that cannot be used: an error that names all of them, or leave
+        them out with a `SkippedStructuresWarning`. They are then out of the domain, with NaN as
+        distance and score.
     n_jobs : int or None, default=None
         Processes for building graphs and for the search of neighbors.
 
@@ -79,6 +83,7 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
         "pretrained": [str, os.PathLike, BaseEstimator],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "contamination": [Interval(Real, 0, 0.5, closed="both")],
+        "on_error": [StrOptions({"raise", "skip"})],
         "n_jobs": [Integral, None],
     }
 
@@ -88,11 +93,13 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
         *,
         n_neighbors: int = 5,
         contamination: float = 0.05,
+        on_error: Literal["raise", "skip"] = "raise",
         n_jobs: int | None = None,
     ) -> None:
         self.pretrained = pretrained
         self.n_neighbors = n_neighbors
         self.contamination = contamination
+        self.on_error = on_error
         self.n_jobs = n_jobs
 
     def fit(self, X: Any, y: object = None) -> Self:  # noqa: ANN401
@@ -115,7 +122,7 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
         InvalidInputError
             If `X` is not a sequence of crystals, or an argument has an unusable value.
         InvalidStructureError
-            If any crystal cannot be used.
+            If any crystal cannot be used, unless ``on_error="skip"``.
         WeightsError
             If there are no such weights.
         NotFittedError
@@ -128,7 +135,10 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
         """Fit, and return the distance of every training crystal from the others."""
         self._validate_params()
         embedder = Embedder.of(self.pretrained, self.n_jobs)
-        embeddings, elements = embedder.embed(X)
+        usable = embedder.graphs(X, skip=self.on_error == "skip")
+        if usable.graphs is None:
+            raise InvalidInputError("X has no crystal that can be used; the warning says why.")
+        embeddings, elements = embedder.embed(usable.graphs)
         if len(embeddings) <= self.n_neighbors:
             raise InvalidInputError(
                 f"n_neighbors={self.n_neighbors} needs more than {self.n_neighbors} training "
@@ -140,13 +150,14 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
         # Without X a crystal is not its own neighbor.
         among_others = _mean_distance(neighbors.kneighbors()[0])
         self._embedder, self._scaler, self._neighbors = embedder, scaler, neighbors
+        self._rows = usable.rows
         self._seen: NDArray[np.bool_] = np.asarray(elements.any(axis=0))
         quantile = float(np.quantile(among_others, 1 - self.contamination))
         self.threshold_ = max(quantile, _LEAST_THRESHOLD)
         self.offset_: float = -1.0
         self.elements_ = symbols_of(self._seen)
         self.n_train_ = len(embeddings)
-        return among_others
+        return usable.spread(among_others)
 
     def fit_predict(self, X: Any, y: object = None) -> NDArray[np.int64]:  # noqa: ANN401
         """Find the outliers among crystals, each compared with all others.
@@ -169,7 +180,7 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
             As `fit`.
         """
         among_others = self._fit(X)
-        return np.where(among_others > self.threshold_, -1, 1)
+        return np.where(among_others <= self.threshold_, 1, -1)
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
         """Score crystals: the lower, the farther from the training crystals.
@@ -254,8 +265,9 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
         DataFrame
             A row for each crystal, with the index of `X` if it is a pandas object. Columns:
             ``in_domain`` (bool), ``relative_distance`` (in units of the threshold), ``distance``,
-            ``nearest`` (position of the nearest training crystal), ``unseen_elements`` (symbols
-            with commas between, or nothing), ``reason`` (in words, or nothing).
+            ``nearest`` (position of the nearest training crystal; -1 for a skipped one),
+            ``unseen_elements`` (symbols with commas between, or nothing), ``reason`` (in words, or
+            nothing).
 
         Raises
         ------
@@ -277,9 +289,17 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
     def _compare(self, X: Any) -> _Comparison:  # noqa: ANN401
         """Distances, positions of the nearest training crystals, and unseen elements by number."""
         check_is_fitted(self, "threshold_")
-        embeddings, elements = self._embedder.embed(X)
-        distances, rows = self._neighbors.kneighbors(self._scaler.transform(embeddings))
-        return _mean_distance(distances), rows[:, 0], elements & ~self._seen
+        usable = self._embedder.graphs(X, skip=self.on_error == "skip")
+        distance = np.full(usable.n_structures, np.nan)
+        nearest = np.full(usable.n_structures, -1)
+        unseen = np.zeros((usable.n_structures, len(self._seen)), dtype=bool)
+        if usable.graphs is not None:
+            embeddings, elements = self._embedder.embed(usable.graphs)
+            distances, found = self._neighbors.kneighbors(self._scaler.transform(embeddings))
+            distance[usable.rows] = _mean_distance(distances)
+            nearest[usable.rows] = self._rows[found[:, 0]]
+            unseen[usable.rows] = elements & ~self._seen
+        return distance, nearest, unseen
 
     def _is_inside(
         self, distance: NDArray[np.float64], unseen: NDArray[np.bool_]

@@ -14,7 +14,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
 from dssl_sklearn import DSSLClassifier, DSSLPretrainer, DSSLRegressor
-from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError, WeightsError
+from dssl_sklearn.exceptions import (
+    InvalidInputError,
+    InvalidStructureError,
+    SkippedStructuresWarning,
+    WeightsError,
+)
 from dssl_sklearn.uncertainty import ApplicabilityDomain
 
 
@@ -189,6 +194,24 @@ class TestEncoders:
         assert not np.allclose(distances(regressor), own, rtol=1e-3)
         assert np.isfinite(distances(classifier)).all()
         assert not np.allclose(distances("mp"), own, rtol=1e-2)
+
+    def test_crystals_that_cannot_be_used(self, domain, known):
+        skipping = ApplicabilityDomain(on_error="skip")
+        with pytest.warns(SkippedStructuresWarning, match="structure 1: no such file"):
+            inside = skipping.fit_predict([known[0], "nowhere.cif", *known[1:]])
+        assert inside[1] == -1
+        assert np.delete(inside, 1).tolist() == ApplicabilityDomain().fit_predict(known).tolist()
+        assert skipping.n_train_ == len(known)
+        assert skipping.threshold_ == domain.threshold_
+        with pytest.warns(SkippedStructuresWarning):
+            report = skipping.report([known[3], "nowhere.cif", known[0]])
+        assert report["in_domain"].tolist() == [True, False, True]
+        assert report["nearest"].tolist() == [4, -1, 0]
+        assert report["reason"].tolist() == ["", "cannot be used", ""]
+        with pytest.warns(SkippedStructuresWarning):
+            assert np.isnan(skipping.decision_function(["nowhere.cif"])).all()
+        with pytest.warns(SkippedStructuresWarning), pytest.raises(InvalidInputError):
+            skipping.fit(["nowhere.cif"])
 
     def test_a_fitted_one_stays_fitted_through_clone(self, elastic, fitted_pretrainer):
         domain = clone(ApplicabilityDomain(fitted_pretrainer, n_neighbors=3))
