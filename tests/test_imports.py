@@ -80,6 +80,9 @@ def objections(part, source):
             other = rest[0] if rest else "__init__"
             if other not in MAY_IMPORT[part] | FOUNDATION | {part, "__version__"}:
                 yield f"{name}: {part} may import from {sorted(MAY_IMPORT[part])} only"
+            private = [module for module in rest[1:] if module.startswith("_")]
+            if private and other != part and other not in FOUNDATION:
+                yield f"{name}: {private[0]} is for {other} alone"
         elif part not in ONLY_IN.get(library, {part}):
             yield f"{name}: {library} belongs to {sorted(ONLY_IN[library])}"
 
@@ -120,6 +123,7 @@ def test_every_part_is_looked_at():
         ("crystals", "import torch, ase.io"),
         ("estimators", "from dssl_sklearn.uncertainty import ConformalRegressor"),
         ("explain", "import matplotlib.pyplot"),
+        ("evaluation", "from dssl_sklearn.plotting._checks import in_unit"),
         ("estimators", "def f():\n    from dssl_sklearn.plotting import ParityDisplay"),
     ],
 )
@@ -161,6 +165,7 @@ def test_the_package_is_light_to_import():
 
 def test_public_names_come_when_asked_for():
     assert run("from dssl_sklearn import *; print(DSSLRegressor.__name__)") == ["DSSLRegressor"]
+    assert dssl_sklearn.__all__ == sorted(dssl_sklearn.__all__)
     for name in dssl_sklearn.__all__:
         assert getattr(dssl_sklearn, name).__name__ == name
         assert name in dir(dssl_sklearn)

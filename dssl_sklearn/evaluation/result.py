@@ -11,7 +11,7 @@ import pandas as pd
 from dssl_sklearn.evaluation.drawing import draw_bars, draw_curves
 from dssl_sklearn.evaluation.paired import PairedDifference
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.plotting._style import axes_for
+from dssl_sklearn.plotting.style import axes_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

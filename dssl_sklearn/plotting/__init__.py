@@ -7,7 +7,7 @@ in ``ax_`` and ``figure_``. Nothing is shown or saved unasked.
 
 from dssl_sklearn.plotting.elements import ElementErrorDisplay
 from dssl_sklearn.plotting.embedding import EmbeddingMapDisplay
-from dssl_sklearn.plotting.labels import LearningCurveDisplay
+from dssl_sklearn.plotting.learning_curve import LearningCurveDisplay
 from dssl_sklearn.plotting.parity import ParityDisplay
 from dssl_sklearn.plotting.sites import SiteContributionsDisplay
 from dssl_sklearn.plotting.training import TrainingCurvesDisplay

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dssl_sklearn.crystals.elements import ELEMENT_SYMBOLS
-from dssl_sklearn.plotting._style import ink_on
+from dssl_sklearn.plotting.style import ink_on
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,7 @@ from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError, MissingDependencyError
 from dssl_sklearn.plotting._checks import column, paired
 from dssl_sklearn.plotting._periodic_table import draw_table, text_scale
-from dssl_sklearn.plotting._style import SEQUENTIAL, axes_for, pyplot, with_unit
+from dssl_sklearn.plotting.style import SEQUENTIAL, axes_for, pyplot, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

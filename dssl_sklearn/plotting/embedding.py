@@ -13,7 +13,7 @@ from dssl_sklearn._checks import check_choice
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.exceptions import InvalidInputError, MissingDependencyError
-from dssl_sklearn.plotting._style import COLORS, GRAY, MARKERS, SEQUENTIAL, axes_for
+from dssl_sklearn.plotting.style import COLORS, GRAY, MARKERS, SEQUENTIAL, axes_for
 from dssl_sklearn.training.inference import encode
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.plotting._checks import column, numbers, paired
-from dssl_sklearn.plotting._style import COLORS, GRAY, SEQUENTIAL, axes_for, pyplot, with_unit
+from dssl_sklearn.plotting.style import COLORS, GRAY, SEQUENTIAL, axes_for, pyplot, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from dssl_sklearn.crystals.identity import read_crystals
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.plotting._checks import numbers
 from dssl_sklearn.plotting._projection import atoms_in_cell, draw_atoms, draw_edges, view_axes
-from dssl_sklearn.plotting._style import DIVERGING, axes_for, ink_on, pyplot, with_unit
+from dssl_sklearn.plotting.style import DIVERGING, axes_for, ink_on, pyplot, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.plotting._style import COLORS, axes_for, pyplot
+from dssl_sklearn.plotting.style import COLORS, axes_for, pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
-import dssl_sklearn
 from dssl_sklearn import DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.datasets import load_elasticity
 from dssl_sklearn.estimators import pretrained as pretrained_module
@@ -178,13 +177,3 @@ def test_ase_atoms_and_paths_of_cifs(tmp_path, data, fitted_pretrainer):
     expected = fitted_pretrainer.transform(structures)
     np.testing.assert_allclose(fitted_pretrainer.transform(atoms), expected, atol=1e-5)
     np.testing.assert_allclose(fitted_pretrainer.transform(paths), expected, atol=1e-3)
-
-
-class TestPackage:
-    def test_offers_its_public_names(self):
-        assert dssl_sklearn.__all__ == sorted(dssl_sklearn.__all__)
-        for name in dssl_sklearn.__all__:
-            assert getattr(dssl_sklearn, name).__name__ == name
-            assert name in dir(dssl_sklearn)
-        with pytest.raises(AttributeError, match="nothing_like_it"):
-            dssl_sklearn.nothing_like_it  # noqa: B018 - the access is what is tested

@@ -15,7 +15,7 @@ from dssl_sklearn.plotting import (
     SiteContributionsDisplay,
     TrainingCurvesDisplay,
 )
-from dssl_sklearn.plotting._style import ink_on
+from dssl_sklearn.plotting.style import ink_on
 
 HISTORY = [{"epoch": 1, "train_loss": 1.0}, {"epoch": 2, "train_loss": 0.5}]
 FOLDS = pd.DataFrame({"method": ["a", "a"], "n_labels": [10, 20], "mae": [0.2, 0.1]})

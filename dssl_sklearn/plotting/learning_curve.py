@@ -9,7 +9,7 @@ import pandas as pd
 
 from dssl_sklearn._checks import check_choice
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.plotting._style import COLORS, MARKERS, axes_for, with_unit
+from dssl_sklearn.plotting.style import COLORS, MARKERS, axes_for, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
