@@ -58,8 +58,6 @@ class Method:
         Card of the shipped weights that it starts from.
     alone : Method or None
         The same with the network alone, whose result every fit gives on the way.
-    former : frozenset of str
-        Configurations of before, whose results the page shows where nothing newer has been run.
     """
 
     title: str
@@ -70,7 +68,6 @@ class Method:
     ours: bool = False
     card: Path | None = field(default=None)
     alone: Method | None = field(default=None)
-    former: frozenset[str] = field(default=frozenset())
 
     @property
     def config(self) -> str:

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from accuracy.cgcnn import CGCNNBackbone
 from accuracy.classical import INNER_FOLDS, RIDGE_ALPHAS, SVR_GRID, make_ridge, make_svr
-from accuracy.methods import ALONE, Method, config_of
+from accuracy.methods import ALONE, Method
 from dssl_sklearn import DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.crystals.stiffness import prior_stiffness
 from dssl_sklearn.datasets import Corpus
@@ -23,10 +23,8 @@ from dssl_sklearn.estimators.pretrained import shipped_weights
 from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, RecipeName
 from dssl_sklearn.objectives import Contrastive, MaskedAtoms, Microproperty
 
-#: What the Gaussian process compared crystals by when its share was 0.5.
-FORMER_KERNEL = "bonds, composition, arrangement, embedding"
-#: What the process beside a network does today; results change with it.
-KERNEL = f"{FORMER_KERNEL}; labels far out hardly count"
+#: What the Gaussian process beside a network does today; results change with it.
+KERNEL = "bonds, composition, arrangement, embedding; labels far out hardly count"
 
 
 @dataclass(frozen=True)
@@ -83,16 +81,14 @@ def network_methods(
         "backbone_params": {"n_layers": paper.n_layers},
     }
     title = f"the paper's recipe ({paper.n_layers} layers, {paper.epochs} epochs)"
-    cgcnn = _settings(
-        {"kernel_share": 0}, backbone="CGCNNBackbone, width 64, 3 layers, 41 Gaussians"
-    )
     methods = {
         "cgcnn": Method(
             "CGCNN-like, from scratch",
             "networks",
             partial(_make_cgcnn, device=device),
-            cgcnn,
-            former=_former(cgcnn),
+            _settings(
+                {"kernel_share": 0}, backbone="CGCNNBackbone, width 64, 3 layers, 41 Gaussians"
+            ),
         ),
         **_ours("scratch", "ours, from scratch", {}, device),
         "paper": Method(
@@ -157,18 +153,10 @@ def _ours(
     def method(title: str, params: dict[str, Any], alone: Method | None = None) -> Method:
         make = partial(_make_regressor, params=params, device=device)
         settings = _settings(params, **(content or {}))
-        used = {"ours": True, **about, "alone": alone, "former": _former(settings)}
-        return Method(title, "networks", make, settings, **used)
+        return Method(title, "networks", make, settings, **{"ours": True, **about, "alone": alone})
 
     alone = method(f"{title}, network alone", {**params, "kernel_share": 0.0})
     return {name: method(title, params, alone), name + ALONE: alone}
-
-
-def _former(settings: dict[str, Any]) -> frozenset[str]:
-    """Configurations from before a change of the process; the page says where they are shown."""
-    before = {**settings, "recipe": {**settings["recipe"], "kernel_share": 0.5}}
-    before.pop("kernel", None)
-    return frozenset({config_of(before), config_of({**before, "kernel": FORMER_KERNEL})})
 
 
 def _settings(params: dict[str, Any], **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON

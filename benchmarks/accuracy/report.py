@@ -80,10 +80,8 @@ def known_methods() -> dict[str, Method]:
 
 def is_current(record: Record, known: Mapping[str, Method]) -> bool:
     """Whether a result belongs to defaults and weights that the page speaks of."""
-    if record["method"] not in known:
-        return True
-    method = known[record["method"]]
-    return record["config"] in {method.config, *method.former}
+    name = record["method"]
+    return name not in known or record["config"] == known[name].config
 
 
 def _train_nothing() -> None:
