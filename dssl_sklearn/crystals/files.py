@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dssl_sklearn.crystals.elements import ELEMENT_SYMBOLS
+
 #: Largest file with one crystal that is read.
 _MAX_FILE_BYTES = 32 * 2**20
 
@@ -40,26 +42,48 @@ def load_file(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - pymatgen i
             f"{_MAX_FILE_BYTES // 2**20} MB"
         )
     try:
-        with warnings.catch_warnings():
-            # POSCAR files of VASP 4 name no elements; pymatgen would take H, He and so on.
-            warnings.filterwarnings("error", "Elements in POSCAR cannot be determined")
-            structure = Structure.from_file(os.fspath(path))
+        structure = Structure.from_file(os.fspath(path))
     except Exception as error:
         raise UnusableCrystalError(f"cannot read {shown!r}: {_first_line(error)}") from error
-    if (n_structures := _count_structures(path)) > 1:
-        raise UnusableCrystalError(
-            f"{shown!r} holds {n_structures} structures, expected one; split the file"
-        )
+    if reason := _misread(Path(path), structure):
+        raise UnusableCrystalError(f"{shown!r} {reason}")
     return structure
 
 
-def _count_structures(path: str | os.PathLike[str]) -> int:
-    """How many blocks of a CIF file hold a structure; 1 for other files."""
-    if Path(path).suffix.lower() != ".cif":
-        return 1
-    text = Path(path).read_text(encoding="utf-8", errors="replace").lower()
-    blocks = re.split(r"^data_", text, flags=re.MULTILINE)
-    return sum("_cell_length_a" in block and "_atom_site_" in block for block in blocks)
+def _misread(path: Path, structure: Any) -> str:  # noqa: ANN401 - pymatgen is imported late
+    """What a file says that pymatgen made something else of, empty if nothing."""
+    name = path.name.lower()
+    if "cif" in name:
+        count = _count_structures(path)
+        return f"holds {count} structures, expected one; split it" if count > 1 else ""
+    symbols = tuple(dict.fromkeys(site.species_string for site in structure))
+    # Where a POSCAR file names no elements, as in VASP 4, pymatgen takes the first ones there are.
+    if symbols != ELEMENT_SYMBOLS[1 : len(symbols) + 1]:
+        return ""
+    if any(part in name for part in ("poscar", "contcar", ".vasp")) and not _names_elements(path):
+        return "names no elements (a POSCAR file of VASP 4); add the line with their symbols"
+    return ""
+
+
+def _count_structures(path: Path) -> int:
+    """How many structures there are in a CIF file that holds at least one."""
+    from pymatgen.io.cif import CifParser
+
+    if path.suffix.lower() == ".cif":
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if len(re.findall(r"^\s*data_", text, flags=re.MULTILINE | re.IGNORECASE)) < 2:
+            return 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the first reading had the same
+        return len(CifParser(os.fspath(path)).parse_structures(primitive=False))
+
+
+def _names_elements(path: Path) -> bool:
+    from pymatgen.io.vasp import Poscar
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return bool(Poscar.from_file(os.fspath(path)).true_names)
 
 
 def load_dict(record: Mapping[str, Any]) -> Any:  # noqa: ANN401 - pymatgen is imported late

@@ -1,3 +1,4 @@
+import gzip
 import pickle
 
 import numpy as np
@@ -27,6 +28,26 @@ def ase_with(**kwargs):
     return ase.Atoms(**{"symbols": "C", "cell": [4, 4, 4], "pbc": True, **kwargs})
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        "data_global\n_publ_text\n;\ndata_collection at _cell_length_a\n;\n",
+        "data_powder_pattern\n_cell_length_a 4\n",
+        "data_other\n_cell_length_a 4\nloop_\n_atom_site_aniso_label\n_atom_site_aniso_U_11\nC 1\n",
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_blocks_of_a_cif_file_without_a_structure(tmp_path, more):
+    (tmp_path / "one.cif").write_text(salt().to(fmt="cif") + more)
+    assert len(BUILDER.graphs([tmp_path / "one.cif"])[0].crystal) == 2
+
+
+def test_hydrogen_is_no_missing_name(tmp_path):
+    hydrogen = Structure(CUBE, ["H"], [[0, 0, 0]])
+    hydrogen.to(filename=str(tmp_path / "POSCAR"), fmt="poscar")
+    assert BUILDER.graphs([tmp_path / "POSCAR"])[0].crystal.numbers.tolist() == [1]
+
+
 @pytest.fixture
 def bad_inputs(tmp_path):
     """Each unusable input with words that its reason must have."""
@@ -34,7 +55,9 @@ def bad_inputs(tmp_path):
     (tmp_path / "garbage.cif").write_text("this is no crystal")
     (tmp_path / "empty.cif").write_text("")
     text = salt().to(fmt="cif")
-    (tmp_path / "two.cif").write_text(text + text.replace("data_", "data_another_"))
+    text += text.replace("data_", "data_another_")
+    (tmp_path / "two.cif").write_text(text)
+    (tmp_path / "two.cif.gz").write_bytes(gzip.compress(text.encode()))
     poscar = salt().to(fmt="poscar").splitlines()
     sites = [line.rsplit(" ", 1)[0] for line in poscar[8:]]
     lines = ["no names", *poscar[1:5], *poscar[6:8], *sites]
@@ -76,7 +99,8 @@ def bad_inputs(tmp_path):
         (tmp_path / "garbage.cif", "cannot read"),
         (tmp_path / "empty.cif", "cannot read"),
         (tmp_path / "two.cif", "holds 2 structures, expected one"),
-        (tmp_path / "POSCAR_of_vasp_4", "Elements in POSCAR cannot be determined"),
+        (tmp_path / "two.cif.gz", "holds 2 structures, expected one"),
+        (tmp_path / "POSCAR_of_vasp_4", "names no elements"),
         (graph, "a graph built with cutoff=6.0 and max_neighbors=12, expected 8.0"),
         (Crystal(fine[0][:1], *fine[1:]), "do not fit 1 sites"),
         (Crystal(np.array([0, 104]), *fine[1:]), "site 0 has atomic number 0"),
