@@ -162,6 +162,7 @@ def save_pretrainer(pretrainer: DSSLPretrainer, path: str | os.PathLike[str]) ->
     tensors |= prefixed("objectives.", pretrainer.net_.criterion_.state_dict())
     config = _describe(pretrainer)
     config["objectives"] = [objective_to_config(o) for o in pretrainer.objectives_]
+    config["has_statistics"] = pretrainer.net_.criterion_.has_statistics
     write_weights(path, tensors, config)
 
 
@@ -191,6 +192,7 @@ def load_pretrainer(cls: type[_Pretrainer], path: str | os.PathLike[str]) -> _Pr
             criterion = heads(encoder)
         load_state(encoder, tensors, "encoder.", source)
         load_state(criterion, tensors, "objectives.", source, buffers_finite=False)
+        criterion.has_statistics = bool(config.get("has_statistics", True))
         net = pretrainer._make_net(encoder, criterion, recipe, 1, config["seed"])
         net.initialize()
         net.history = History(config["history"])

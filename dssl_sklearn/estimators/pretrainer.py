@@ -305,9 +305,10 @@ class DSSLPretrainer(
         with seeded(seed, self._resolve_device()):
             encoder = architecture.build() if start is None else copy.deepcopy(start.encoder_)
             criterion = WeightedObjectives(objectives, encoder.site_width, encoder.crystal_width)
-            # Heads of a start without an epoch have learned nothing, not even their constants.
-            if start is not None and start.history_ and start.objectives_ == objectives:
+            same_tasks = start is not None and start.objectives_ == objectives
+            if start is not None and same_tasks and start.net_.criterion_.has_statistics:
                 criterion.load_state_dict(start.net_.criterion_.state_dict())
+                criterion.has_statistics = True
             elif recipe.max_epochs:
                 criterion.fit_statistics(graphs)
             dataset = CrystalDataset(graphs)
@@ -337,7 +338,7 @@ class DSSLPretrainer(
         record = self.fit_record_
         with seeded(last.seed, self._resolve_device()):
             encoder, criterion = copy.deepcopy((last.module_, last.criterion_))
-            if recipe.max_epochs and not last.history:
+            if recipe.max_epochs and not criterion.has_statistics:
                 criterion.fit_statistics(graphs)
             net = self._make_net(encoder, criterion, recipe, len(dataset), last.seed)
             net.initialize()

@@ -38,6 +38,8 @@ class WeightedObjectives(nn.Module):
         name on.
     heads : ModuleDict
         Trainable parts, by the same names.
+    has_statistics : bool
+        Whether they have constants of training crystals, of their own or of what they start from.
 
     Raises
     ------
@@ -60,6 +62,7 @@ class WeightedObjectives(nn.Module):
                 for name, objective in self.objectives.items()
             }
         )
+        self.has_statistics = False
 
     def specs(self) -> tuple[ViewSpec, ...]:
         """Views that the objectives need, each once, in the order of the objectives."""
@@ -70,6 +73,7 @@ class WeightedObjectives(nn.Module):
         """Let every head learn its constants from the training crystals."""
         for name in self.objectives:
             self._head(name).fit_statistics(dataset)
+        self.has_statistics = True
 
     def answers(self) -> nn.Linear | None:
         """Join the `ObjectiveHead.answers` of all heads in one layer; None without any."""

@@ -221,6 +221,22 @@ class TestWarmStart:
             found = dict(further.net_.criterion_.named_buffers())[name]
             torch.testing.assert_close(found, statistics, rtol=0.2, atol=0.2)
 
+    @pytest.mark.parametrize("through_a_file", [False, True])
+    def test_an_embedder_keeps_what_the_heads_learned(self, tiny, corpus, tmp_path, through_a_file):
+        start = DSSLPretrainer(**tiny).fit(corpus)
+        embedder = DSSLPretrainer(pretrained=start, max_epochs=0, random_state=0).fit(corpus[:9])
+        if through_a_file:
+            embedder.save(tmp_path / "w.safetensors")
+            embedder = DSSLPretrainer.load(tmp_path / "w.safetensors")
+        params = {"max_epochs": 1, "lr": 1e-12, "random_state": 0}
+        further = DSSLPretrainer(pretrained=embedder, **params).fit(corpus[:9])
+        warm = embedder.set_params(warm_start=True, **params).fit(corpus[:9])
+        expected = start.net_.criterion_.state_dict()
+        for pretrainer in (further, warm):
+            found = pretrainer.net_.criterion_.state_dict()
+            for name, tensor in expected.items():
+                torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=1e-6)
+
     def test_estimators_that_started_from_it_keep_their_weights(self, tiny, corpus, new):
         pretrainer = DSSLPretrainer(**tiny, warm_start=True).fit(corpus)
         copied = clone(DSSLRegressor(pretrained=pretrainer)).pretrained
