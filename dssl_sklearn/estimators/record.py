@@ -78,8 +78,8 @@ def data_fingerprint(graphs: GraphDataset, y: NDArray[Any] | None = None) -> str
     return hashlib.blake2b(b"".join(sorted(digests)), digest_size=16).hexdigest()
 
 
-def are_copies(graphs: GraphDataset) -> NDArray[np.bool_]:
-    """Which crystals are there before in the same data set, written in the same way.
+def numbered(graphs: GraphDataset) -> NDArray[np.int64]:
+    """Number crystals so that copies, written in the same way, have the same number.
 
     Parameters
     ----------
@@ -88,12 +88,11 @@ def are_copies(graphs: GraphDataset) -> NDArray[np.bool_]:
 
     Returns
     -------
-    ndarray of shape (n_crystals,), bool
-        False for the first of equal ones.
+    ndarray of shape (n_crystals,), int64
+        From 0 on.
     """
-    digests = _digests(graphs)
-    first = {digest: row for row, digest in reversed(list(enumerate(digests)))}
-    return np.array([first[digest] != row for row, digest in enumerate(digests)], dtype=bool)
+    known: dict[bytes, int] = {}
+    return np.array([known.setdefault(digest, len(known)) for digest in _digests(graphs)], np.int64)
 
 
 def _digests(graphs: GraphDataset, y: NDArray[Any] | None = None) -> list[bytes]:

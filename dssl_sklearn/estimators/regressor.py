@@ -24,7 +24,7 @@ from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, FineTuneRecipe
-from dssl_sklearn.estimators.record import are_copies, target_names
+from dssl_sklearn.estimators.record import numbered, target_names
 from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.estimators.streaming import stream
 from dssl_sklearn.estimators.target_scale import (
@@ -496,7 +496,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             rows = compared.rows
             log[enough] = takes_logarithm(y[np.ix_(rows, enough)], weight[rows], compared.groups)
             log &= np.nanmin(y, axis=0) > 0
-        scale = TargetScale.fit(y, weight, log, are_copies(graphs))
+        scale = TargetScale.fit(y, weight, log, numbered(graphs))
         standardized = scale.standardize(y).astype(np.float32)
         kernel = None
         if compared is not None and share:

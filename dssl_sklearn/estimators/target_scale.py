@@ -63,7 +63,7 @@ class TargetScale:
         columns: Columns,
         weight: Columns,
         log: NDArray[np.bool_],
-        copies: NDArray[np.bool_] | None = None,
+        numbers: NDArray[np.int64] | None = None,
     ) -> Self:
         """Learn mean, deviation and range.
 
@@ -75,9 +75,9 @@ class TargetScale:
             Sample weights.
         log : ndarray of shape (n_targets,), bool
             Whether to take logarithms.
-        copies : ndarray of shape (n_structures,), bool, default=None
-            Structures that are there before: equal labels of these are no sign of a limit. None for
-            none.
+        numbers : ndarray of shape (n_structures,), int64, default=None
+            Equal for copies of a structure, whose equal labels are no sign of a limit. None if
+            there are no copies.
 
         Returns
         -------
@@ -91,7 +91,7 @@ class TargetScale:
         """
         mean, scale = mean_and_scale(_transformed(columns, log), weight)
         smallest, largest = np.nanmin(columns, axis=0), np.nanmax(columns, axis=0)
-        different = columns if copies is None else columns[~copies]
+        different = columns if numbers is None else _once_each(columns, numbers)
         floor, ceiling = _is_limit(different, smallest), _is_limit(different, largest)
         none = np.zeros(len(mean))
         return cls(log, mean, scale, smallest, largest, floor, ceiling, none, none)
@@ -261,6 +261,16 @@ def _is_limit(columns: Columns, ends: Columns) -> NDArray[np.bool_]:
     n_known = np.isfinite(columns).sum(axis=0)
     limit: NDArray[np.bool_] = count >= np.maximum(_SHARE_AT_LIMIT * n_known, _LABELS_AT_LIMIT)
     return limit
+
+
+def _once_each(columns: Columns, numbers: NDArray[np.int64]) -> Columns:
+    """Known targets of the first of equal structures alone."""
+    result = np.full_like(columns, np.nan)
+    for k, column in enumerate(columns.T):
+        known = np.flatnonzero(np.isfinite(column))
+        _, first = np.unique(numbers[known], return_index=True)
+        result[known[first], k] = column[known[first]]
+    return result
 
 
 def _margin(predicted: Columns, y: Columns, share: NDArray[np.float64]) -> float:

@@ -175,6 +175,11 @@ def test_copies_of_a_crystal_are_no_sign_of_a_limit(tiny, train):
     labels = np.array(y)
     labels[np.argsort(y)[:4]] = y.min()
     assert DSSLRegressor(**tiny).fit(structures, labels).y_has_floor_.all()
+    # Each target once: that another one is known for the copy says nothing.
+    apart = np.full((2 * len(y), 2), np.nan)
+    apart[: len(y), 0], apart[len(y) :, 1] = y, labels
+    twice = DSSLRegressor(**tiny).fit([*structures, *structures], apart)
+    assert twice.y_has_floor_.tolist() == [False, True]
 
 
 def zero_where_small(seed=0):
