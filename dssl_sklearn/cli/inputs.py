@@ -19,7 +19,7 @@ PATTERNS = ("*.cif", "*.cif.gz", "*.poscar", "*.vasp", "POSCAR*", "CONTCAR*")
 _PATH_COLUMNS = ("path", "file", "filename", "structure_file", "cif_file")
 _ID_COLUMNS = ("id", "material_id", "name")
 #: Endings that an id may lack in a folder of files.
-_ENDINGS = ("", ".cif", ".vasp", ".poscar", ".POSCAR")
+_ENDINGS = ("", ".cif", ".cif.gz", ".vasp", ".poscar", ".CIF", ".POSCAR")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def find_inputs(
         _check_column(table, path_column)
         base = source.parent if folder is None else folder
         # A missing entry becomes the path of no file, which the reading reports.
-        paths = [base / str(value) for value in table[path_column]]
+        paths = [base / (str(value) or "(no path)") for value in table[path_column]]
     if id_column is not None:
         _check_column(table, id_column)
     ids = (

@@ -13,9 +13,8 @@ from dssl_sklearn.cli.errors import UsageError
 from dssl_sklearn.exceptions import DatasetError, MissingDependencyError
 
 TABLE_SUFFIXES = (".csv", ".parquet")
-#: What says in a column of numbers that one is unknown; in text "None" may be a class.
-_UNKNOWN = {"", "nan", "na", "n/a", "null", "none"}
-_UNKNOWN_IN_TEXT = {"", "nan"}
+#: What says that an entry is unknown, in any case: what pandas takes for it.
+_UNKNOWN = {"", "#n/a", "#na", "<na>", "-nan", "nan", "n/a", "na", "null", "none"}
 _WHOLE, _WITH_COMMA = r"[-+]?\d{1,18}", r"[-+]?\d+(,\d+)+(\.\d+)?"
 
 
@@ -34,7 +33,7 @@ def read_table(path: Path) -> pd.DataFrame:
         check_parquet()
     try:
         if is_parquet:
-            return pd.read_parquet(path)
+            return pd.read_parquet(path).reset_index(drop=True)
         return pd.read_csv(path, dtype=str, keep_default_na=False)
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
@@ -46,31 +45,34 @@ def read_table(path: Path) -> pd.DataFrame:
 def typed(column: pd.Series) -> pd.Series:
     """Targets in a column of text: numbers or truth values if all known entries are such.
 
+    Among other text "None" is a class, such as a magnetic order.
+
     Raises
     ------
     UsageError
         If most entries are numbers with a comma.
     """
-    if not column.map(lambda value: isinstance(value, str)).all():
+    text = column.dropna()
+    if not text.map(lambda value: isinstance(value, str)).all():
         return column
-    text = column.str.strip()
+    text = text.str.strip()
     lower = text.str.lower()
     known = ~lower.isin(_UNKNOWN)
-    numbers = pd.to_numeric(text.where(known), errors="coerce")
-    if numbers.notna().equals(known):
+    numbers = pd.to_numeric(text[known], errors="coerce")
+    if numbers.notna().all():
         whole = text[known].str.fullmatch(_WHOLE).all()
-        return numbers.astype("Int64") if whole else numbers
-    known = ~lower.isin(_UNKNOWN_IN_TEXT)
-    with_comma = text[known].str.fullmatch(_WITH_COMMA)
+        return (numbers.astype("Int64") if whole else numbers).reindex(column.index)
+    truth = {"true": True, "false": False}
+    if lower[known].isin(truth).all():
+        return lower[known].map(truth).astype(object).reindex(column.index)
+    text = text[known | (lower == "none")]
+    with_comma = text.str.fullmatch(_WITH_COMMA)
     if with_comma.mean() > 0.5:
         raise UsageError(
             f"the column {str(column.name)!r} holds numbers with a comma, such as "
-            f"{text[known][with_comma].iloc[0]!r}; write them with a point, and without separators"
+            f"{text[with_comma].iloc[0]!r}; write them with a point, and without separators"
         )
-    truth = {"true": True, "false": False}
-    if lower[known].isin(truth).all():
-        return lower.map(truth)
-    return text.where(known, None)
+    return text.reindex(column.index)
 
 
 def check_parquet() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from dssl_sklearn import DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.cli.main import main
+from dssl_sklearn.cli.tables import typed
 from dssl_sklearn.training.nets import PretextNet, PropertyNet
 
 
@@ -235,6 +236,19 @@ class TestTables:
         assert list(found.columns)[2:4] == ["probability_0", "probability_1"]
         assert set(found["metal"]) <= {"0", "1"}
 
+    @pytest.mark.parametrize("unknown", ["NA", "null", "None", "#N/A", "<NA>", "-nan", ""])
+    def test_what_is_unknown_among_numbers_and_truth_values(self, unknown):
+        assert typed(pd.Series(["1.5", unknown, "2"])).isna().tolist() == [False, True, False]
+        assert typed(pd.Series(["True", unknown, "false"])).tolist()[::2] == [True, False]
+        assert typed(pd.Series(["True", unknown, "false"])).isna()[1]
+        text = typed(pd.Series(["FM", unknown, "AFM"]))
+        assert text.isna()[1] == (unknown != "None")
+
+    def test_columns_of_a_parquet_table(self):
+        assert typed(pd.Series(["true", "false", None])).tolist()[:2] == [True, False]
+        numbers = pd.Series([1.5, np.nan])
+        assert typed(numbers) is numbers
+
     @pytest.mark.parametrize("name", ["error", "id"])
     def test_targets_named_as_a_column_of_the_results(self, written, tmp_path, name):
         if name == "id":
@@ -258,6 +272,19 @@ class TestTables:
         options = ["--out", tmp_path / "w.safetensors"] if command == "fit" else []
         assert run(command, *table, "--target", "K", *options) == 2
         assert "'K' holds numbers with a comma, such as '1,5'" in capsys.readouterr().err
+
+
+def test_compressed_files_by_id_and_paths_that_are_missing(folder, model, tmp_path, capsys):
+    text = (folder / "cifs" / "s0.cif").read_bytes()
+    (tmp_path / "007.cif.gz").write_bytes(gzip.compress(text))
+    (tmp_path / "ids.csv").write_text("id\n007\n")
+    args = ["--folder", tmp_path, "--quiet", "--out", tmp_path / "p.csv"]
+    assert run("predict", model, tmp_path / "ids.csv", *args) == 0
+    assert pd.read_csv(tmp_path / "p.csv", dtype=str)["id"].tolist() == ["007"]
+    (tmp_path / "paths.csv").write_text("id,path\na,007.cif.gz\nb,\n")
+    args = ["--quiet", "--out", tmp_path / "q.csv"]
+    assert run("predict", model, tmp_path / "paths.csv", *args) == 1
+    assert "b: no such file" in capsys.readouterr().err
 
 
 def test_names_in_capitals_and_files_left_alone(folder, model, tmp_path, capsys):
