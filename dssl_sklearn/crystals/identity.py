@@ -171,13 +171,14 @@ def formula_amounts(formula: str | Composition) -> dict[int, int]:
     """
     from pymatgen.core import Composition
 
-    amounts: defaultdict[int, Fraction] = defaultdict(Fraction)
+    amounts: dict[int, Fraction] = defaultdict(Fraction)
     try:
         for element, amount in Composition(formula).items():
             amounts[element.Z] += Fraction(amount).limit_denominator(1000)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise InvalidInputError(f"{formula!r} is not a chemical formula ({error}).") from error
-    if not all(1 <= number <= MAX_ATOMIC_NUMBER for number in amounts):
+    amounts = {number: amount for number, amount in amounts.items() if amount}
+    if not amounts or not all(1 <= number <= MAX_ATOMIC_NUMBER for number in amounts):
         raise InvalidInputError(f"{formula!r} is not a chemical formula of elements from H to Lr.")
     multiple = math.lcm(*(amount.denominator for amount in amounts.values()))
     whole = {number: int(amounts[number] * multiple) for number in sorted(amounts)}

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -183,7 +184,7 @@ def _formula_keys(exclude: Sequence[Any] | None) -> set[bytes]:
     """Keys of what is to be left out; here text is a formula, not the path of a file."""
     if exclude is None or (hasattr(exclude, "__len__") and not len(exclude)):
         return set()
-    items = as_sequence(exclude, "exclude")
+    items = as_sequence(list(exclude) if isinstance(exclude, AbstractSet) else exclude, "exclude")
     crystals = [item for item in items if not isinstance(item, str)]
     found = set(formula_keys(read_crystals(crystals, "exclude"))) if crystals else set()
     return found | {key_of_formula(item) for item in items if isinstance(item, str)}

@@ -103,6 +103,7 @@ class CrystalTable:
 
     def crystal(self, index: int) -> Crystal:
         """One crystal, as views of the table."""
+        index = range(len(self))[index]  # counts from the end, and ends
         sites = slice(self.ptr[index], self.ptr[index + 1])
         return Crystal(
             self.numbers[sites],

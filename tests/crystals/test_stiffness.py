@@ -118,7 +118,7 @@ def test_exclusion_covers_supercells_and_polymorphs():
     crystals = [make_crystal(["Fe", "O"], 20.0), make_crystal(["Fe"], 12.0)]
     polymorph = make_crystal(["O", "Fe", "Fe", "O"], 55.0)
     expected = fit_atomic_stiffness(crystals[1:], [180.0])
-    for exclude in ([polymorph], ["O4Fe4"], ["Fe0.5O0.5"], [polymorph, "Cu"]):
+    for exclude in ([polymorph], ["O4Fe4"], ["Fe0.5O0.5"], [polymorph, "Cu"], {"FeO", "Cu"}):
         fitted = fit_atomic_stiffness(crystals, [170.0, 180.0], exclude=exclude)
         np.testing.assert_array_equal(fitted, expected)
 

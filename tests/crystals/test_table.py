@@ -75,6 +75,13 @@ def test_parts_rows_and_joins(crystals):
     assert len(CrystalTable.of([])) == 0
 
 
+def test_positions_count_from_the_end_too(crystals):
+    table = CrystalTable.of(crystals)
+    assert table[-1].numbers.tolist() == crystals[-1].numbers.tolist()
+    with pytest.raises(IndexError):
+        table[len(table)]
+
+
 def test_graphs_are_gathered_in_order(table):
     first, second = table.take(np.array([3, 1])), table.take(np.array([0, 2, 4]))
     gathered = GraphTable.gather([(second, 0), (first, 1), (second, 1), (first, 0), (second, 2)])

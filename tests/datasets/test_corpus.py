@@ -118,7 +118,7 @@ def test_without_formulas(corpus, formulas, left):
     assert corpus.without_formulas(formulas).ids.tolist() == [f"mp-{i}" for i in left]
 
 
-@pytest.mark.parametrize("formula", ["", "nonsense", "Xx2", 7])
+@pytest.mark.parametrize("formula", ["", "nonsense", "Xx2", "Al0.0001", 7])
 def test_without_what_is_no_formula(corpus, formula):
     with pytest.raises(InvalidInputError, match="not a chemical formula"):
         corpus.without_formulas([formula])
