@@ -133,7 +133,9 @@ def make_methods(start: Start, params: Mapping[str, Any]) -> dict[str, Method]:
         "scratch": Method(
             "network from scratch",
             "graphs",
-            lambda seed: DSSLRegressor(**{**network, "random_state": seed, **params}),
+            lambda seed: DSSLRegressor(
+                **{**network, "random_state": seed, **params, "unlabeled": None}
+            ),
         ),
         "pretrained": Method(
             "pretrained network, fine-tuned",
