@@ -19,6 +19,7 @@ from dssl_sklearn.estimators.kernel_part import (
     MIN_LABELS,
     ComparedCrystals,
     KernelPart,
+    check_alone,
 )
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
@@ -73,7 +74,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         network, as in `DSSLRegressor`: it learns 1 for the class of a crystal and 0 for the others.
         None for 0.7, or 0 for the paper's; 0 predicts with the network alone, and 1 with the
         process alone, for which ``max_epochs=0`` saves the training. Fewer than 20 labels leave it
-        out; beyond 3,000 its share shrinks with their number.
+        out; beyond 3,000 a share below 1 shrinks with their number.
     head_params : dict, default=None
         Arguments of every head: ``hidden`` (256), ``n_hidden_layers`` (1), ``dropout`` (0).
     cutoff : float, default=None
@@ -295,6 +296,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         scores = np.eye(n_outputs)[y]
         prior = np.average(scores, axis=0, weights=weight)
         share, kernel = recipe.kernel_share, None
+        check_alone(share, recipe.max_epochs, len(y))
         # Without an epoch nothing was learned that the process could stand beside.
         if share and len(y) >= MIN_LABELS and (recipe.max_epochs or share == 1):
             standardized = (scores - prior) / _deviation(prior)

@@ -17,7 +17,7 @@ from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.elements import element_features
 from dssl_sklearn.estimators.untrusted import check_shapes
-from dssl_sklearn.exceptions import WeightsError
+from dssl_sklearn.exceptions import InvalidInputError, WeightsError
 from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.descriptors import element_table, feature_groups
 from dssl_sklearn.models.encoder import CrystalEncoder
@@ -37,6 +37,21 @@ ANSWER_COPIES = 12
 #: Position of the arrangement among the groups of features.
 _ARRANGEMENT = 2
 _ENCODER, _PROCESS, _ANSWERS = "kernel.encoder.", "kernel.process.", "kernel.answers."
+
+
+def check_alone(share: float, max_epochs: int, n_labels: int) -> None:
+    """Make sure that something predicts: the process, or a network that is trained.
+
+    Raises
+    ------
+    InvalidInputError
+        If the process is to predict alone, and there are too few labels for it.
+    """
+    if share == 1 and not max_epochs and n_labels < MIN_LABELS:
+        raise InvalidInputError(
+            f"kernel_share=1 with max_epochs=0 leaves all to the Gaussian process, which needs "
+            f"{MIN_LABELS} labels of every target, got {n_labels}; train the network, too"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -126,7 +126,8 @@ class Persistent:
         """Read a fitted estimator that `save` wrote.
 
         It has the parameters that it was saved with, but for data, code, folders and `pretrained`
-        (unless that is the name of shipped weights): set these again before you fit it anew.
+        (unless that is the name of shipped weights): set these again before you fit it anew. While
+        another thread trains, loading waits, as all threads share torch's random numbers.
 
         Parameters
         ----------

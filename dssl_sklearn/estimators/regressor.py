@@ -19,6 +19,7 @@ from dssl_sklearn.estimators.kernel_part import (
     MIN_LABELS,
     ComparedCrystals,
     KernelPart,
+    check_alone,
 )
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
@@ -83,7 +84,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         embedding of the pretrained network before fine-tuning. None for 0.6, or 0 for the paper's;
         0 predicts with the network alone, and 1 with the process alone, for which ``max_epochs=0``
         saves the training. Targets of fewer than 20 labels do without it; beyond 3,000, which are
-        compared with, its share shrinks with their number.
+        compared with, a share below 1 shrinks with their number.
     target_scale : {"auto", "linear", "log"}, default=None
         Whether the targets are learned as they are, or their logarithms, which suits those that
         span orders of magnitude. None for "auto", or "linear" for the paper's: "auto" decides for
@@ -485,6 +486,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         log = np.full(y.shape[1], recipe.target_scale == "log")
         share = recipe.kernel_share
         compared = None
+        check_alone(share, recipe.max_epochs, int(np.isfinite(y).sum(axis=0).min()))
         # Without an epoch nothing was learned that the process could stand beside.
         wanted = share == 1 or ((share or recipe.target_scale == "auto") and recipe.max_epochs)
         if wanted and np.isfinite(y).sum(axis=0).max() >= MIN_LABELS:

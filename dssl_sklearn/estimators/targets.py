@@ -35,7 +35,7 @@ def check_length(y: Any, n_structures: int, name: str = "y") -> None:  # noqa: A
         raise InvalidInputError(f"{name} is None; fit requires one target per structure.")
     if isinstance(y, str | bytes | Mapping | AbstractSet):
         raise InvalidInputError(
-            f"{name} is a {type(y).__name__}, whose entries have no order of their own; give a "
+            f"{name} is a {type(y).__name__}, expected one entry per structure in their order: a "
             "list, an array or a Series."
         )
     try:

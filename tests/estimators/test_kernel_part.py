@@ -97,6 +97,8 @@ def test_the_process_alone_needs_no_training(tiny, train, held_out, Estimator, m
         getattr(untrained, predict)(held_out[0]), getattr(trained, predict)(held_out[0]), rtol=1e-6
     )
     assert Estimator(**{**tiny, "max_epochs": 0}).fit(train[0], y).kernel_ is None
+    with pytest.raises(InvalidInputError, match="needs 20 labels of every target, got 19"):
+        untrained.fit(train[0][:19], y[:19])
 
 
 def test_a_refit_without_training_forgets_it(tiny, train):
