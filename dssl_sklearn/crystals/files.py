@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,8 +24,6 @@ class UnusableCrystalError(ValueError):
 
 def load_file(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - pymatgen is imported late
     """Read the structure in a file, or raise ``UnusableCrystalError`` with the reason."""
-    from pymatgen.core import Structure
-
     shown = str(path)[:200]
     try:
         is_file, n_bytes = Path(path).is_file(), 0
@@ -42,47 +39,39 @@ def load_file(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - pymatgen i
             f"{_MAX_FILE_BYTES // 2**20} MB"
         )
     try:
-        structure = Structure.from_file(os.fspath(path))
+        structures = _structures(Path(path))
     except Exception as error:
         raise UnusableCrystalError(f"cannot read {shown!r}: {_first_line(error)}") from error
-    if reason := _misread(Path(path), structure):
-        raise UnusableCrystalError(f"{shown!r} {reason}")
-    return structure
+    if len(structures) != 1:
+        raise UnusableCrystalError(
+            f"{shown!r} holds {len(structures)} structures, expected one; split it"
+        )
+    return structures[0]
 
 
-def _misread(path: Path, structure: Any) -> str:  # noqa: ANN401 - pymatgen is imported late
-    """What a file says that pymatgen made something else of, empty if nothing."""
-    name = path.name.lower()
-    if "cif" in name:
-        count = _count_structures(path)
-        return f"holds {count} structures, expected one; split it" if count > 1 else ""
-    symbols = tuple(dict.fromkeys(site.species_string for site in structure))
-    # Where a POSCAR file names no elements, as in VASP 4, pymatgen takes the first ones there are.
-    if symbols != ELEMENT_SYMBOLS[1 : len(symbols) + 1]:
-        return ""
-    if any(part in name for part in ("poscar", "contcar", ".vasp")) and not _names_elements(path):
-        return "names no elements (a POSCAR file of VASP 4); add the line with their symbols"
-    return ""
-
-
-def _count_structures(path: Path) -> int:
-    """How many structures there are in a CIF file that holds at least one."""
+def _structures(path: Path) -> list[Any]:
+    """All structures of a CIF file, of which pymatgen would take the first, or that of another."""
+    from pymatgen.core import Structure
     from pymatgen.io.cif import CifParser
 
-    if path.suffix.lower() == ".cif":
-        text = path.read_text(encoding="utf-8", errors="replace")
-        if len(re.findall(r"^\s*data_", text, flags=re.MULTILINE | re.IGNORECASE)) < 2:
-            return 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the first reading had the same
-        return len(CifParser(os.fspath(path)).parse_structures(primitive=False))
+    name = path.name.lower()
+    if ".cif" in name or ".mcif" in name:  # as pymatgen tells them
+        return list(CifParser(os.fspath(path)).parse_structures(primitive=False))
+    structure = Structure.from_file(os.fspath(path))
+    symbols = tuple(dict.fromkeys(site.species_string for site in structure))
+    # Where a POSCAR file names no elements, as in VASP 4, pymatgen takes the first ones there are.
+    doubtful = symbols == ELEMENT_SYMBOLS[1 : len(symbols) + 1]
+    is_poscar = any(part in name for part in ("poscar", "contcar", ".vasp"))
+    if doubtful and is_poscar and not _names_elements(path):
+        raise ValueError("a POSCAR file of VASP 4 names no elements; add the line of symbols")
+    return [structure]
 
 
 def _names_elements(path: Path) -> bool:
     from pymatgen.io.vasp import Poscar
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # the first reading had the same
         return bool(Poscar.from_file(os.fspath(path)).true_names)
 
 

@@ -44,8 +44,9 @@ def test_blocks_of_a_cif_file_without_a_structure(tmp_path, more):
 
 def test_hydrogen_is_no_missing_name(tmp_path):
     hydrogen = Structure(CUBE, ["H"], [[0, 0, 0]])
-    hydrogen.to(filename=str(tmp_path / "POSCAR"), fmt="poscar")
-    assert BUILDER.graphs([tmp_path / "POSCAR"])[0].crystal.numbers.tolist() == [1]
+    for name in ("POSCAR", "POSCAR_from_cif"):
+        hydrogen.to(filename=str(tmp_path / name), fmt="poscar")
+        assert BUILDER.graphs([tmp_path / name])[0].crystal.numbers.tolist() == [1]
 
 
 @pytest.fixture
