@@ -8,7 +8,6 @@ from dataclasses import fields, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
@@ -267,11 +266,7 @@ class CrystalEstimator(BaseEstimator):
         `first` is the position of `X` in the input that it is a piece of.
         """
         builder = self._builder(self.architecture_, first=first, use_cache=use_cache)
-        if self.on_error != "skip":
-            graphs = builder.dataset(X)
-            return UsableGraphs(graphs, np.arange(len(graphs)), len(graphs))
-        found, reasons = builder.usable_dataset(X)
-        return UsableGraphs.skipping(found, reasons, first)
+        return UsableGraphs.of(X, builder, skip=self.on_error == "skip", first=first)
 
     def _draw_seed(self) -> int:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))

@@ -41,10 +41,23 @@ class UsableGraphs:
     n_structures: int
 
     @classmethod
-    def skipping(
-        cls, graphs: GraphDataset | None, reasons: Mapping[int, str], first: int = 0
-    ) -> UsableGraphs:
-        """Warn of what is skipped, and say where the others stand; reasons count from `first`."""
+    def of(cls, X: Any, builder: GraphBuilder, *, skip: bool, first: int = 0) -> UsableGraphs:  # noqa: ANN401
+        """Build the graphs of all crystals, or with `skip` of those that can be used.
+
+        A warning names what is skipped; `first` is the position of `X` in the input that it is a
+        piece of, from which the builder counts, too.
+
+        Raises
+        ------
+        InvalidInputError
+            If `X` is not a sequence of crystals.
+        InvalidStructureError
+            If any crystal cannot be used, and `skip` is not set.
+        """
+        if not skip:
+            every = builder.dataset(X)
+            return cls(every, np.arange(len(every)), len(every))
+        graphs, reasons = builder.usable_dataset(X)
         n_usable = 0 if graphs is None else len(graphs)
         n_structures = n_usable + len(reasons)
         if reasons:

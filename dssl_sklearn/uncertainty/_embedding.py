@@ -14,7 +14,6 @@ from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.estimators.pretrained import resolve_pretrained
 from dssl_sklearn.estimators.property import PropertyEstimator
-from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.encoder import CrystalEncoder
 from dssl_sklearn.training.inference import encode
@@ -76,33 +75,6 @@ class Embedder:
         encoder, architecture, net = estimator.encoder_, estimator.architecture_, estimator.net_
         builder = GraphBuilder(architecture.cutoff, architecture.max_neighbors, n_jobs=n_jobs)
         return cls(encoder, builder, net.batch_size, net.device)
-
-    def graphs(self, X: Any, *, skip: bool) -> UsableGraphs:  # noqa: ANN401
-        """Build the graphs of crystals, of any accepted kind.
-
-        Parameters
-        ----------
-        X : sequence of crystals of shape (n_structures,)
-            Of any accepted kind.
-        skip : bool
-            Whether those that cannot be used are left out, with a warning.
-
-        Returns
-        -------
-        UsableGraphs
-            With their positions.
-
-        Raises
-        ------
-        InvalidInputError
-            If `X` is not a sequence of crystals.
-        InvalidStructureError
-            If any crystal cannot be used, and `skip` is not set.
-        """
-        if skip:
-            return UsableGraphs.skipping(*self.builder.usable_dataset(X))
-        graphs = self.builder.dataset(X)
-        return UsableGraphs(graphs, np.arange(len(graphs)), len(graphs))
 
     def embed(self, graphs: GraphDataset) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Embed crystals and list their elements.

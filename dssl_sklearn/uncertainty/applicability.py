@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer
+from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.uncertainty._embedding import Embedder
 from dssl_sklearn.uncertainty._report import domain_report, symbols_of
@@ -135,7 +136,7 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
         """Fit, and return the distance of every training crystal from the others."""
         self._validate_params()
         embedder = Embedder.of(self.pretrained, self.n_jobs)
-        usable = embedder.graphs(X, skip=self.on_error == "skip")
+        usable = UsableGraphs.of(X, embedder.builder, skip=self.on_error == "skip")
         if usable.graphs is None:
             raise InvalidInputError("X has no crystal that can be used; the warning says why.")
         embeddings, elements = embedder.embed(usable.graphs)
@@ -289,7 +290,7 @@ class ApplicabilityDomain(OutlierMixin, BaseEstimator):
     def _compare(self, X: Any) -> _Comparison:  # noqa: ANN401
         """Distances, positions of the nearest training crystals, and unseen elements by number."""
         check_is_fitted(self, "threshold_")
-        usable = self._embedder.graphs(X, skip=self.on_error == "skip")
+        usable = UsableGraphs.of(X, self._embedder.builder, skip=self.on_error == "skip")
         distance = np.full(usable.n_structures, np.nan)
         nearest = np.full(usable.n_structures, -1)
         unseen = np.zeros((usable.n_structures, len(self._seen)), dtype=bool)
