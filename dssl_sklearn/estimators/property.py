@@ -41,7 +41,7 @@ from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
 from dssl_sklearn.training.callbacks import FreezeFirst
 from dssl_sklearn.training.data import CrystalDataset
 from dssl_sklearn.training.distributed import net_class
-from dssl_sklearn.training.inference import encode
+from dssl_sklearn.training.inference import embed
 from dssl_sklearn.training.nets import PropertyNet
 from dssl_sklearn.training.seeding import seeded
 
@@ -354,6 +354,5 @@ def _is_unfitted(pretrained: object) -> bool:
 def _standardize(net: PropertyNet, graphs: GraphDataset) -> None:
     """Let the head see embeddings in units of their spread over the labeled crystals."""
     model = net.module_
-    batches = encode(model.encoder, graphs, net.batch_size, net.device)
-    embeddings = np.concatenate([crystals for _, crystals, _ in batches])
+    embeddings = embed(model.encoder, graphs, net.batch_size, net.device)
     model.fit_statistics(torch.from_numpy(embeddings).to(model.mean))

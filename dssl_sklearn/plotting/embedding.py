@@ -14,7 +14,7 @@ from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.exceptions import InvalidInputError, MissingDependencyError
 from dssl_sklearn.plotting.style import COLORS, GRAY, MARKERS, SEQUENTIAL, axes_for
-from dssl_sklearn.training.inference import encode
+from dssl_sklearn.training.inference import embed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -287,8 +287,7 @@ def _embed(estimator: Any, X: Any) -> NDArray[Any]:  # noqa: ANN401
     check_is_fitted(estimator, "net_")
     net, architecture = estimator.net_, estimator.architecture_
     builder = GraphBuilder(architecture.cutoff, architecture.max_neighbors, n_jobs=estimator.n_jobs)
-    batches = encode(estimator.encoder_, builder.dataset(X), net.batch_size, net.device)
-    return np.concatenate([crystals for _, crystals, _ in batches])
+    return embed(estimator.encoder_, builder.dataset(X), net.batch_size, net.device)
 
 
 def _umap(table: NDArray[np.float64], random_state: int | None) -> NDArray[np.float32]:

@@ -44,3 +44,12 @@ def encode(
         with torch.inference_mode():
             sites, crystals = encoder(graphs.batch(indices).to(device))
         yield sites.float().cpu().numpy(), crystals.float().cpu().numpy(), graphs.n_sites[indices]
+
+
+def embed(
+    encoder: CrystalEncoder, graphs: GraphDataset, batch_size: int, device: str
+) -> NDArray[np.float32]:
+    """Crystal embeddings of `encode` in one array, shape (n_crystals, crystal_width)."""
+    return np.concatenate(
+        [crystals for _, crystals, _ in encode(encoder, graphs, batch_size, device)]
+    )

@@ -16,7 +16,7 @@ from dssl_sklearn.estimators.pretrained import resolve_pretrained
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.encoder import CrystalEncoder
-from dssl_sklearn.training.inference import encode
+from dssl_sklearn.training.inference import embed
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +91,7 @@ class Embedder:
         ndarray of bool of shape (n_crystals, MAX_ATOMIC_NUMBER + 1)
             Whether the element of this atomic number is in the crystal.
         """
-        batches = encode(self.encoder, graphs, self.batch_size, self.device)
-        embeddings = np.concatenate([crystals for _, crystals, _ in batches]).astype(np.float64)
+        embeddings = embed(self.encoder, graphs, self.batch_size, self.device).astype(np.float64)
         elements = np.zeros((len(graphs), MAX_ATOMIC_NUMBER + 1), dtype=bool)
         elements[np.repeat(np.arange(len(graphs)), graphs.n_sites), graphs.numbers] = True
         return embeddings, elements
