@@ -1,4 +1,4 @@
-"""What the arrangement, the third group of features, gives the Gaussian process alone.
+"""What the arrangement, a group of features, gives the Gaussian process alone.
 
     python benchmarks/arrangement.py --labels 100 --draws 6
     python benchmarks/arrangement.py --labels 400 --draws 2
@@ -62,7 +62,7 @@ def main() -> None:
         for name in options.weights:
             encoder = FrozenEncoder.of(None if name == "none" else resolve_pretrained(name))
             groups = kernel_part._features(encoder, graphs, BATCH_SIZE)  # noqa: SLF001
-            without = [*groups[:2], *groups[3:]]
+            without = [*groups[:4], *groups[5:]]
             pairs = found.setdefault(name, {}).setdefault(task, [])
             for draw in range(options.draws):
                 rows = np.random.default_rng(draw).permutation(labeled)[: options.labels]

@@ -35,7 +35,7 @@ MIN_LABELS = 20
 #: How many entries of an embedding an answer weighs as much as.
 ANSWER_COPIES = 12
 #: Position of the arrangement among the groups of features.
-_ARRANGEMENT = 2
+_ARRANGEMENT = 4
 _ENCODER, _PROCESS, _ANSWERS = "kernel.encoder.", "kernel.process.", "kernel.answers."
 
 
@@ -141,7 +141,7 @@ class ComparedCrystals:
 
 @dataclass(frozen=True, eq=False)
 class KernelPart:
-    """Gaussian process on what bonds, composition, arrangement and pretraining say of a crystal.
+    """Gaussian process on bonds, composition and arrangement of a crystal, and its embedding.
 
     Attributes
     ----------
@@ -212,8 +212,8 @@ class KernelPart:
     def predict(self, graphs: GraphDataset, batch_size: int) -> NDArray[np.float64]:
         """Predict standardized targets, shape (n_crystals, n_outputs); 0 where it has no share."""
         groups = _features(self.encoder, graphs, batch_size)
-        if len(groups) > len(self.process.sizes):  # from before there was the arrangement
-            del groups[_ARRANGEMENT]
+        if sum(group.shape[1] for group in groups) > len(self.process.center):
+            del groups[_ARRANGEMENT]  # from before there was the arrangement
         outputs = np.zeros((len(graphs), len(self.columns)))
         outputs[:, self.columns] = self.process.predict(groups)
         return outputs
@@ -272,7 +272,7 @@ class KernelPart:
 
 
 def _features(encoder: FrozenEncoder | None, graphs: GraphDataset, batch_size: int) -> list[Tensor]:
-    """Groups of features: bonds, composition, arrangement, and the embedding if there is one."""
+    """Groups of features, see `feature_groups`, and the embedding if there is one."""
     elements, of_elements = element_table(), torch.as_tensor(element_features()).float()
     groups = []
     size = prediction_batch_size(graphs.n_edges, batch_size)

@@ -87,10 +87,8 @@ def describe(batch: CrystalBatch, elements: Tensor) -> tuple[Tensor, Tensor]:
     return sites, torch.cat(crystals, 1)
 
 
-def feature_groups(
-    batch: CrystalBatch, elements: Tensor, features: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Describe bonds, composition and arrangement of crystals, as a kernel compares them.
+def feature_groups(batch: CrystalBatch, elements: Tensor, features: Tensor) -> tuple[Tensor, ...]:
+    """Describe crystals, as a kernel compares them: densities, bonds, composition, arrangement.
 
     Parameters
     ----------
@@ -103,12 +101,16 @@ def feature_groups(
 
     Returns
     -------
-    bonds : Tensor of shape (n_crystals, 33)
+    densities : Tensor of shape (n_crystals, 5)
         Logarithms of volume per atom, packing fraction, and stiffness, valence electrons and bond
-        weights per volume; then mean, deviation, minimum and maximum over the sites of the six
-        figures of bond lengths in `describe` and of the shortest distance.
-    composition : Tensor of shape (n_crystals, 4 * n_features)
-        Mean, deviation, minimum and maximum of the features over the sites.
+        weights per volume.
+    bonds : Tensor of shape (n_crystals, 28)
+        Mean, deviation, minimum and maximum over the sites of the six figures of bond lengths in
+        `describe` and of the shortest distance.
+    composition : Tensor of shape (n_crystals, n_features)
+        Mean of the features over the sites.
+    spread : Tensor of shape (n_crystals, 3 * n_features)
+        Deviation, minimum and maximum of the features over the sites.
     arrangement : Tensor of shape (n_crystals, n * (n - 1) / 2) with n = 6 + n_features
         Covariances over the sites of every two of the six figures and the features: which elements
         come together, and which of them sits where. The composition knows neither.
@@ -118,9 +120,12 @@ def feature_groups(
     shortest = longest.scatter_reduce(0, batch.edge_index[1], batch.edge_distance, "amin")
     lengths, of_elements = bonds.lengths(), features.index_select(0, batch.numbers)
     of_sites = torch.cat([lengths, shortest.unsqueeze(1)], 1)
+    mean, *spread = _statistics(of_elements, batch)
     return (
-        torch.cat([_densities(batch, elements, bonds), _statistics(of_sites, batch)], 1),
-        _statistics(of_elements, batch),
+        _densities(batch, elements, bonds),
+        torch.cat(_statistics(of_sites, batch), 1),
+        mean,
+        torch.cat(spread, 1),
         _covariances(torch.cat([lengths, of_elements], 1), batch),
     )
 
@@ -165,7 +170,7 @@ def _densities(batch: CrystalBatch, elements: Tensor, bonds: _Bonds) -> Tensor:
     return torch.cat([(volume / count).log(), (total / volume).clamp_min(1e-9).log()], 1)
 
 
-def _statistics(sites: Tensor, batch: CrystalBatch) -> Tensor:
+def _statistics(sites: Tensor, batch: CrystalBatch) -> list[Tensor]:
     """Mean, deviation, minimum and maximum over the sites of each crystal."""
     mean = mean_over_sites(sites, batch)
     deviation = mean_over_sites((sites - mean.index_select(0, batch.batch)).square(), batch).sqrt()
@@ -174,7 +179,7 @@ def _statistics(sites: Tensor, batch: CrystalBatch) -> Tensor:
     extremes = [
         empty.scatter_reduce(0, index, sites, kind, include_self=False) for kind in ("amin", "amax")
     ]
-    return torch.cat([mean, deviation, *extremes], 1)
+    return [mean, deviation, *extremes]
 
 
 def _covariances(sites: Tensor, batch: CrystalBatch) -> Tensor:

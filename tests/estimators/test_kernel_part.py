@@ -191,23 +191,28 @@ def test_keeps_the_pretrained_network_as_it_was(tiny, train, held_out, tmp_path)
     np.testing.assert_array_equal(again.predict(held_out[0]), before)
 
 
-def test_files_from_before_the_arrangement_predict_without_it(
+def whole_groups(groups):
+    """Densities with bonds, and means of the composition with its spread."""
+    densities, bonds, mean, spread, *others = groups
+    return [torch.cat([densities, bonds], 1), torch.cat([mean, spread], 1), *others]
+
+
+def test_files_with_former_groups_of_features_predict_by_these(
     tiny, train, held_out, tmp_path, monkeypatch
 ):
-    path = tmp_path / "model.safetensors"
+    path, describe = tmp_path / "model.safetensors", kernel_part._features
 
-    def groups(*args):
-        found = describe(*args)
-        return [found[0], found[1], *found[3:]]
+    def before_the_arrangement(groups):
+        return whole_groups([*groups[:4], *groups[5:]])
 
-    describe = kernel_part._features
-    with monkeypatch.context() as before:
-        before.setattr(kernel_part, "_features", groups)
-        model = DSSLRegressor(**tiny, pretrained=DSSLPretrainer(**tiny)).fit(*train)
-        expected = model.predict(held_out[0])
-        model.save(path)
-    assert len(model.kernel_.process.sizes) == 3
-    np.testing.assert_array_equal(DSSLRegressor.load(path).predict(held_out[0]), expected)
+    for former, n_groups in ((before_the_arrangement, 3), (whole_groups, 4)):
+        with monkeypatch.context() as before:
+            before.setattr(kernel_part, "_features", lambda *args, f=former: f(describe(*args)))
+            model = DSSLRegressor(**tiny, pretrained=DSSLPretrainer(**tiny)).fit(*train)
+            expected = model.predict(held_out[0])
+            model.save(path)
+        assert len(model.kernel_.process.sizes) == n_groups
+        np.testing.assert_array_equal(DSSLRegressor.load(path).predict(held_out[0]), expected)
 
 
 @pytest.fixture(scope="module")

@@ -20,15 +20,17 @@ def crystals(elastic):
 
 
 def test_columns(crystals):
-    (bonds, composition, arrangement), batch = of(crystals)
-    assert bonds.shape == (6, 33)
+    (densities, bonds, composition, spread, arrangement), batch = of(crystals)
+    assert densities.shape == (6, 5)
+    assert bonds.shape == (6, 28)
     n_features = element_features().shape[1]
-    assert composition.shape == (6, 4 * n_features)
+    assert composition.shape == (6, n_features)
+    assert spread.shape == (6, 3 * n_features)
     assert arrangement.shape == (6, (n_features + 6) * (n_features + 5) // 2)
     _, crystals_of = describe(batch, element_table())
-    torch.testing.assert_close(bonds[:, :11], crystals_of[:, :11])
+    torch.testing.assert_close(torch.cat([densities, bonds[:, :6]], 1), crystals_of[:, :11])
     shortest = [s.distance_matrix[~np.eye(len(s), dtype=bool)].min() for s in crystals]
-    assert bonds[:, 5 + 2 * 7 + 6].numpy() == pytest.approx(shortest, rel=1e-5)
+    assert bonds[:, 2 * 7 + 6].numpy() == pytest.approx(shortest, rel=1e-5)
 
 
 def test_supercells_and_other_cells_of_a_crystal_are_equal(crystals):
@@ -45,12 +47,13 @@ def test_supercells_and_other_cells_of_a_crystal_are_equal(crystals):
 
 def test_composition_tells_the_elements_apart(crystals):
     """Mean, deviation and extremes of the element features over the sites."""
-    (_, composition, _), _ = of(crystals)
+    (_, _, mean, spread, _), _ = of(crystals)
     table = element_features()
     for row, structure in enumerate(crystals):
         of_sites = table[[site.specie.Z for site in structure]]
         expected = [of_sites.mean(0), of_sites.std(0), of_sites.min(0), of_sites.max(0)]
-        np.testing.assert_allclose(composition[row], np.concatenate(expected), atol=1e-5)
+        found = torch.cat([mean[row], spread[row]])
+        np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-5)
 
 
 def test_arrangement_is_the_covariance_over_the_sites(crystals):
@@ -70,6 +73,7 @@ def test_arrangement_tells_which_element_sits_where():
         sites = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
         return Structure(Lattice.cubic(4), [corner, center, "O", "O", "O"], sites)
 
-    (_, composition, arrangement), _ = of([perovskite("Ba", "Ti"), perovskite("Ti", "Ba")])
-    torch.testing.assert_close(composition[0], composition[1])
+    (*_, mean, spread, arrangement), _ = of([perovskite("Ba", "Ti"), perovskite("Ti", "Ba")])
+    torch.testing.assert_close(mean[0], mean[1])
+    torch.testing.assert_close(spread[0], spread[1])
     assert (arrangement[0] - arrangement[1]).abs().max() > 0.1
