@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from dssl_sklearn.crystals.batch import CrystalBatch
+from dssl_sklearn.crystals.batch import CrystalBatch, row_times_matrix
 from dssl_sklearn.exceptions import InvalidInputError
 
 #: Distributions of the random moves.
@@ -21,16 +21,6 @@ _TINY = 1e-12
 
 def _distances(vectors: Tensor) -> Tensor:
     return vectors.square().sum(-1).clamp_min(_TINY).sqrt()
-
-
-def _row_times_matrix(rows: Tensor, matrices: Tensor) -> Tensor:
-    """Multiply rows (..., 3) with matrices (..., 3, 3) in full precision.
-
-    Matrix products may run in TF32 or, under autocast, in half precision, which is off by 0.01
-    angstrom in a common cell.
-    """
-    x, y, z = rows.unsqueeze(-1).unbind(-2)
-    return x * matrices[..., 0, :] + y * matrices[..., 1, :] + z * matrices[..., 2, :]
 
 
 def move_sites(
@@ -100,7 +90,7 @@ def strain_lattice(batch: CrystalBatch, size: float, generator: torch.Generator)
     upper = noise.triu() * size
     strain = upper + upper.triu(1).transpose(1, 2)
     deform = torch.eye(3, dtype=lattice.dtype, device=lattice.device) + strain
-    positions = _row_times_matrix(batch.positions, deform[batch.batch])
-    strained_lattice = _row_times_matrix(lattice, deform.unsqueeze(1))
+    positions = row_times_matrix(batch.positions, deform[batch.batch])
+    strained_lattice = row_times_matrix(lattice, deform.unsqueeze(1))
     strained = replace(batch, lattice=strained_lattice, positions=positions)
     return replace(strained, edge_distance=_distances(strained.edge_vectors()))

@@ -101,6 +101,18 @@ def test_distances_keep_their_precision_under_autocast(random_batch, spec):
     assert torch.equal(view.batch.edge_distance, plain.batch.edge_distance)
 
 
+def test_distances_keep_their_precision_where_matrix_products_have_less(random_batch):
+    batch = random_batch(dtype=torch.float32)
+    plain = draw_view(batch, FULL, generator())
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")  # bfloat16 where the processor has it
+    try:
+        view = draw_view(batch, FULL, generator())
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(view.batch.edge_distance, plain.batch.edge_distance)
+
+
 def test_one_pass_over_stacked_views_equals_separate_passes(random_batch, network):
     batch = random_batch()
     specs = [FULL, ViewSpec(move=0.1), ViewSpec(mask_ratio=0.5)]
