@@ -296,7 +296,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         scores = np.eye(n_outputs)[y]
         prior = np.average(scores, axis=0, weights=weight)
         share, kernel = recipe.kernel_share, None
-        check_alone(share, recipe.max_epochs, len(y))
+        check_alone(share, recipe.max_epochs, enough=len(y) >= MIN_LABELS)
         # Without an epoch nothing was learned that the process could stand beside.
         if share and len(y) >= MIN_LABELS and (recipe.max_epochs or share == 1):
             standardized = (scores - prior) / _deviation(prior)

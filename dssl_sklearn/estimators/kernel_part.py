@@ -39,18 +39,19 @@ _ARRANGEMENT = 4
 _ENCODER, _PROCESS, _ANSWERS = "kernel.encoder.", "kernel.process.", "kernel.answers."
 
 
-def check_alone(share: float, max_epochs: int, n_labels: int) -> None:
+def check_alone(share: float, max_epochs: int, *, enough: bool) -> None:
     """Make sure that something predicts: the process, or a network that is trained.
 
     Raises
     ------
     InvalidInputError
-        If the process is to predict alone, and there are too few labels for it.
+        If the process is to predict alone, and has not `enough` labels of every target.
     """
-    if share == 1 and not max_epochs and n_labels < MIN_LABELS:
+    if share == 1 and not max_epochs and not enough:
         raise InvalidInputError(
             f"kernel_share=1 with max_epochs=0 leaves all to the Gaussian process, which needs "
-            f"{MIN_LABELS} labels of every target, got {n_labels}; train the network, too"
+            f"{MIN_LABELS} labels of every target among the {N_POINTS} crystals it compares with "
+            "at most; train the network, too"
         )
 
 

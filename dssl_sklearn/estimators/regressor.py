@@ -485,8 +485,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         """Choose the scale of the targets, and fit the Gaussian process to them."""
         log = np.full(y.shape[1], recipe.target_scale == "log")
         share = recipe.kernel_share
-        compared = None
-        check_alone(share, recipe.max_epochs, int(np.isfinite(y).sum(axis=0).min()))
+        compared, enough = None, np.zeros(y.shape[1], dtype=bool)
         # Without an epoch nothing was learned that the process could stand beside.
         wanted = share == 1 or ((share or recipe.target_scale == "auto") and recipe.max_epochs)
         if wanted and np.isfinite(y).sum(axis=0).max() >= MIN_LABELS:
@@ -494,6 +493,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             enough = compared.suffice_for(y)
             if not enough.any():
                 compared = None  # chance took crystals without these labels
+        check_alone(share, recipe.max_epochs, enough=bool(enough.all()))
         if compared is not None and recipe.target_scale == "auto":
             rows = compared.rows
             log[enough] = takes_logarithm(y[np.ix_(rows, enough)], weight[rows], compared.groups)

@@ -97,8 +97,16 @@ def test_the_process_alone_needs_no_training(tiny, train, held_out, Estimator, m
         getattr(untrained, predict)(held_out[0]), getattr(trained, predict)(held_out[0]), rtol=1e-6
     )
     assert Estimator(**{**tiny, "max_epochs": 0}).fit(train[0], y).kernel_ is None
-    with pytest.raises(InvalidInputError, match="needs 20 labels of every target, got 19"):
+    with pytest.raises(InvalidInputError, match="needs 20 labels of every target"):
         untrained.fit(train[0][:19], y[:19])
+
+
+def test_the_process_alone_needs_the_labels_among_the_crystals_compared(tiny, train, monkeypatch):
+    monkeypatch.setattr(kernel_part, "N_POINTS", 22)
+    y = np.column_stack([train[1], np.where(np.arange(40) < MIN_LABELS + 2, train[1], np.nan)])
+    untrained = DSSLRegressor(**{**tiny, "max_epochs": 0}, kernel_share=1)
+    with pytest.raises(InvalidInputError, match="among the 22 crystals it compares with"):
+        untrained.fit(train[0], y)
 
 
 def test_a_refit_without_training_forgets_it(tiny, train):
