@@ -47,6 +47,16 @@ _NET_PREFIXES = (
     "iterator_valid__",
     "callbacks__",
 )
+#: Parameters of skorch's net that an argument of the estimators sets, and which one.
+_OF_ARGUMENTS = {
+    "max_epochs": "max_epochs",
+    "batch_size": "batch_size",
+    "lr": "lr",
+    "optimizer__lr": "lr",
+    "callbacks": "callbacks",
+    "device": "device",
+    "train_split": "validation_fraction",
+}
 
 
 class CrystalEstimator(BaseEstimator):
@@ -290,9 +300,16 @@ class CrystalEstimator(BaseEstimator):
 
     def _net_kwargs(self, recipe: Any, n_crystals: int, seed: int) -> dict[str, Any]:  # noqa: ANN401
         """Arguments of the skorch net that both kinds of training share."""
+        for name in self.net_params or {}:
+            if argument := _OF_ARGUMENTS.get(name):
+                raise InvalidInputError(
+                    f"net_params[{name!r}] would get round the argument {argument}, which the "
+                    f"schedule and the checkpoints follow; set {argument} instead"
+                )
         fraction = self._held_out_fraction()
         hold_out = HoldOut(fraction, seed)
-        n_batches = -(-(n_crystals - hold_out.n_valid(n_crystals)) // recipe.batch_size)
+        size = (self.net_params or {}).get("iterator_train__batch_size", recipe.batch_size)
+        n_batches = -(-(n_crystals - hold_out.n_valid(n_crystals)) // size)
         callbacks: list[Any] = [("terms", TermLog()), ("finite_loss", FiniteLoss())]
         schedule = make_schedule(recipe.schedule, n_batches * recipe.max_epochs)
         if schedule is not None:

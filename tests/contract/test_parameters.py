@@ -14,6 +14,7 @@ from skorch.callbacks import EarlyStopping
 
 from dssl_sklearn import DSSLClassifier, DSSLPretrainer, DSSLRegressor, StructureToGraph
 from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.training.schedules import CosineSchedule
 
 
 def parameters(cls):
@@ -206,6 +207,9 @@ class TestParametersOfTheNet:
         net = trained.fit(estimator, *train).net_
         assert {group["weight_decay"] for group in net.optimizer_.param_groups} == {0.25}
         assert net.history[-1, "train_batch_count"] in (5, 6)
+        schedule = dict(net.callbacks_)["schedule"]
+        if isinstance(schedule, CosineSchedule):
+            assert schedule.step_ == schedule.n_steps
 
     def test_reach_a_callback(self, trained, train):
         early = EarlyStopping(monitor="train_loss", patience=7, sink=lambda _: None)
@@ -232,6 +236,13 @@ class TestParametersOfTheNet:
             trained.fit(trained.estimator.set_params(module__frobnicate=1), *train)
         with pytest.raises((TypeError, ValueError), match="frobnicate"):
             trained.fit(trained.estimator.set_params(net_params={"frobnicate": 1}), *train)
+
+    @pytest.mark.parametrize("name", ["max_epochs", "batch_size", "optimizer__lr"])
+    def test_those_of_an_argument_are_an_error(self, trained, train, name):
+        """The schedule would not know of them: later epochs had a rate of 0."""
+        argument = name.split("__")[-1]
+        with pytest.raises(InvalidInputError, match=f"net_params.*set {argument} instead"):
+            trained.fit(trained.estimator.set_params(net_params={name: 8}), *train)
 
 
 class TestNestedPretrained:
