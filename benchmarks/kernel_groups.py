@@ -95,8 +95,8 @@ def main() -> None:
     for other, by_weights in found.items():
         for name, by_task in by_weights.items():
             usual = found[USUAL][name]
-            change = [100 * np.mean(np.array(by_task[task]) / usual[task] - 1) for task in by_task]
-            values = [*change[:-1], np.mean(change[:-1]), change[-1]]
+            percent = [100 * np.mean(np.array(by_task[task]) / usual[task] - 1) for task in by_task]
+            values = [*percent[:-1], np.mean(percent[:-1]), percent[-1]]
             print("| " + " | ".join([other, name, *(f"{v:+.1f}" for v in values)]) + " |")
     write_json(options.output, {"labels": options.labels, "mae": found})
 
