@@ -257,7 +257,9 @@ class CrystalEstimator(BaseEstimator):
         """Architecture of pretrained weights, after a check that no argument contradicts it."""
         for name in self._inherited_params:
             wanted, found = getattr(self, name), getattr(pretrained, name)
-            if wanted is not None and wanted != found:
+            if name == "backbone_params" and wanted:
+                found = {key: found.get(key) for key in wanted}
+            if wanted not in (None, {}, found):
                 raise InvalidInputError(
                     f"{name}={wanted!r} contradicts the pretrained weights, which were trained "
                     f"with {found!r}; leave it at None, or set it on the pretrainer."

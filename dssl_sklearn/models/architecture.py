@@ -10,7 +10,7 @@ from torch import nn
 
 from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.exceptions import WeightsError
-from dssl_sklearn.models.backbone import make_backbone
+from dssl_sklearn.models.backbone import backbone_defaults, make_backbone
 from dssl_sklearn.models.encoder import CrystalEncoder
 from dssl_sklearn.models.readout import make_readout
 
@@ -24,7 +24,8 @@ class Architecture:
     backbone : str or nn.Module
         Name of a backbone, or a module that follows the contract of `Backbone`.
     backbone_params : mapping, default={}
-        Arguments of a backbone given by name.
+        Arguments of a backbone given by name; those left out are filled in, so that files keep
+        what was built, whatever a later version takes by default.
     readout : str or nn.Module, default="mean"
         Name of a readout, or a module that follows the contract of `Readout`.
     readout_params : mapping, default={}
@@ -42,13 +43,15 @@ class Architecture:
     cutoff: float = DEFAULT_CUTOFF
     max_neighbors: int = DEFAULT_MAX_NEIGHBORS
 
-    def build(self) -> CrystalEncoder:
-        """Make the encoder with fresh weights from torch's global generator."""
-        params = dict(self.backbone_params)
+    def __post_init__(self) -> None:
         if isinstance(self.backbone, str):
             # The distance expansion of the library's backbones spans the graph's edges.
-            params.setdefault("cutoff", self.cutoff)
-        backbone = make_backbone(self.backbone, **params)
+            params = {**backbone_defaults(self.backbone), "cutoff": self.cutoff}
+            object.__setattr__(self, "backbone_params", {**params, **self.backbone_params})
+
+    def build(self) -> CrystalEncoder:
+        """Make the encoder with fresh weights from torch's global generator."""
+        backbone = make_backbone(self.backbone, **self.backbone_params)
         width = int(backbone.width)  # type: ignore[arg-type] # make_backbone has checked it
         readout = make_readout(self.readout, width, **self.readout_params)
         return CrystalEncoder(backbone, readout)

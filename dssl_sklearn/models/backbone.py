@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -72,9 +73,19 @@ def make_backbone(
     >>> make_backbone("gated", width=32).width
     32
     """
+    return build_module("backbone", backbone, _known_backbones(), **params)
+
+
+def backbone_defaults(name: str) -> dict[str, Any]:
+    """Arguments of a backbone of that name where nothing else is said; none of an unknown one."""
+    known = _known_backbones()
+    parameters = inspect.signature(known[name]).parameters.values() if name in known else ()
+    return {parameter.name: parameter.default for parameter in parameters}
+
+
+def _known_backbones() -> dict[str, type[nn.Module]]:
     # Both derive from the class above.
     from dssl_sklearn.models.deeper_gatgnn import DeeperGATGNN
     from dssl_sklearn.models.gated import GatedBackbone
 
-    known: dict[str, type[nn.Module]] = {"gated": GatedBackbone, "deeper_gatgnn": DeeperGATGNN}
-    return build_module("backbone", backbone, known, **params)
+    return {"gated": GatedBackbone, "deeper_gatgnn": DeeperGATGNN}

@@ -160,7 +160,7 @@ class TestPretrained:
 
     def test_what_agrees_with_the_weights_is_fine(self, mp, data, tiny):
         agreeing = {"backbone": "gated", "cutoff": 8, "max_neighbors": 12, "readout": "mean"}
-        agreeing["backbone_params"] = tiny["backbone_params"]
+        agreeing["backbone_params"] = {"width": tiny["backbone_params"]["width"]}
         model = quick(DSSLRegressor(pretrained=mp, **agreeing)).fit(*data)
         plain = quick(DSSLRegressor(pretrained=mp, readout="mean")).fit(*data)
         np.testing.assert_array_equal(model.predict(data[0]), plain.predict(data[0]))
