@@ -131,9 +131,11 @@ def _say(args: Namespace, text: str) -> None:
 
 def _training(args: Namespace) -> dict[str, Any]:
     """Arguments of an estimator that trains."""
+    # The paper's network is another one than that of the weights that ship.
+    pretrained = args.pretrained or ("none" if args.recipe == "paper" else "mp")
     return {
         "recipe": args.recipe,
-        "pretrained": None if args.pretrained == "none" else args.pretrained,
+        "pretrained": None if pretrained == "none" else pretrained,
         "max_epochs": args.epochs,
         "batch_size": args.batch_size,
         "lr": args.lr,
@@ -189,31 +191,24 @@ def _stream(
     builder = GraphBuilder(architecture.cutoff, architecture.max_neighbors, use_cache=False)
     skip = args.on_error == "skip"
     pieces = read_graphs(inputs, builder, skip=skip, quiet=args.quiet, what=what)
-    n_usable = 0
     waiting: list[pd.DataFrame] = []
+    columns: list[str] = []
     with table_writer(args.out) as append:
         for chunk, graphs, reasons in pieces:
             frame = pd.DataFrame({"id": chunk.ids})
             if skip:
                 frame["error"] = [reasons.get(index, "") for index in range(len(chunk))]
-            if not graphs and not n_usable:
-                # Which columns there are is only known from the first result.
-                waiting.append(frame)
-                continue
-            n_usable += len(graphs)
-            rows = [index for index in range(len(chunk)) if index not in reasons]
-            results = rows_of(graphs) if graphs else {}
-            found = pd.DataFrame({name: pd.Series(v, index=rows) for name, v in results.items()})
-            for piece in [*waiting, frame.join(found)]:
-                append(_in_columns(piece, found))
-            waiting = []
-        if not n_usable:
+            if graphs:
+                rows = [index for index in range(len(chunk)) if index not in reasons]
+                results = {name: pd.Series(v, index=rows) for name, v in rows_of(graphs).items()}
+                columns = ["id", *results, *frame.columns[1:]]
+                frame = frame.join(pd.DataFrame(results))
+            waiting.append(frame)
+            # Columns, and their types in a Parquet file, are only known from the first result.
+            if columns:
+                append(pd.concat(waiting, ignore_index=True).reindex(columns=columns))
+                waiting = []
+        if not columns:
             raise DatasetError("none of the structures can be used")
     _say(args, f"wrote {len(inputs)} rows to {args.out}")
     return OK
-
-
-def _in_columns(frame: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """Id, results and errors in that order, with missing results where there are none."""
-    names = ["id", *found.columns, *(["error"] if "error" in frame else [])]
-    return frame.reindex(columns=names)

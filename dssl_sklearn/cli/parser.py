@@ -85,7 +85,7 @@ def _pretrain(commands: _Commands) -> None:  # type: ignore[valid-type]
         "dssl pretrain cifs/ --out mine.safetensors",
     )
     _add_data(command)
-    _add_training(command, "none")
+    _add_training(command, "none", "none")
 
 
 def _fit(commands: _Commands) -> None:  # type: ignore[valid-type]
@@ -97,7 +97,7 @@ def _fit(commands: _Commands) -> None:  # type: ignore[valid-type]
     )
     _add_data(command)
     _add_targets(command, required=True)
-    _add_training(command, "mp")
+    _add_training(command, None, "mp; none with --recipe paper")
 
 
 def _predict(commands: _Commands) -> None:  # type: ignore[valid-type]
@@ -166,7 +166,7 @@ def _add_targets(command: argparse.ArgumentParser, *, required: bool) -> None:
     )
 
 
-def _add_training(command: argparse.ArgumentParser, pretrained: str) -> None:
+def _add_training(command: argparse.ArgumentParser, pretrained: str | None, said: str) -> None:
     command.add_argument(
         "--out", type=Path, required=True, help="file of weights to write (.safetensors)"
     )
@@ -175,7 +175,7 @@ def _add_training(command: argparse.ArgumentParser, pretrained: str) -> None:
         "--pretrained",
         default=pretrained,
         metavar="WEIGHTS",
-        help=f"'mp', 'mp-distilled', a file, or 'none' (default: {pretrained})",
+        help=f"'mp', 'mp-distilled', a file, or 'none' (default: {said})",
     )
     group.add_argument("--recipe", choices=["default", "paper"], default="default")
     group.add_argument("--epochs", type=_count, metavar="N", help="passes over the structures")

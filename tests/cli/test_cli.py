@@ -85,6 +85,36 @@ class TestFitAndPredict:
             assert found["K"].isna().tolist() == [True] + [False] * 12
             assert "cannot read" in found["error"][0]
 
+    @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+    def test_pieces_without_a_result_have_the_columns_of_others(
+        self, folder, tmp_path, monkeypatch, suffix
+    ):
+        monkeypatch.setattr("dssl_sklearn.cli.structures.CHUNK", 2)
+        model, out = tmp_path / "c.safetensors", tmp_path / f"p{suffix}"
+        args = ["--target", "kind", "--pretrained", "none", "--epochs", "1", "--quiet"]
+        assert run("fit", folder / "labels.csv", *args, "--out", model) == 0
+        table = pd.read_csv(folder / "labels.csv")
+        wrong = [0, 1, 4, 5]
+        table.loc[wrong, "path"] = "none.cif"
+        table.to_csv(folder / "some.csv", index=False)
+        args = ["--on-error", "skip", "--quiet"]
+        assert run("predict", model, folder / "some.csv", *args, "--out", out) == 0
+        found = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
+        assert list(found.columns) == [
+            "id",
+            "kind",
+            "probability_soft",
+            "probability_stiff",
+            "error",
+        ]
+        assert np.flatnonzero(found["kind"].isna()).tolist() == wrong
+
+    def test_the_paper_begins_from_scratch(self, folder, tmp_path):
+        out = tmp_path / "p.safetensors"
+        args = ["--target", "K", "--recipe", "paper", "--epochs", "1", "--quiet"]
+        assert run("fit", folder / "labels.csv", *args, "--out", out) == 0
+        assert DSSLRegressor.load(out).architecture_.backbone == "deeper_gatgnn"
+
     def test_classes(self, folder, tmp_path):
         out = tmp_path / "c.safetensors"
         args = ["--target", "kind", "--pretrained", "none", "--epochs", "1", "--quiet"]
