@@ -43,8 +43,8 @@ TrainingCurvesDisplay.from_estimator(pretrainer)
 # %%
 # Map of the embeddings
 # ---------------------
-# The shipped weights never saw a bulk modulus. Still, crystals that lie close to each other on the
-# map are about equally stiff.
+# The shipped weights "mp" never saw the bulk modulus of a compound (those of the elements are among
+# their inputs). Still, crystals that lie close to each other on the map are about equally stiff.
 shipped = DSSLPretrainer.from_pretrained("mp")
 EmbeddingMapDisplay.from_estimator(
     shipped, structures, color=y, color_label=r"$\log_{10} K$ (log10 GPa)"
