@@ -21,7 +21,7 @@ from dssl_sklearn.exceptions import InvalidInputError, WeightsError
 from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.descriptors import element_table, feature_groups
 from dssl_sklearn.models.encoder import CrystalEncoder
-from dssl_sklearn.models.gaussian_process import N_POINTS, GaussianProcess
+from dssl_sklearn.models.gaussian_process import N_POINTS, GaussianProcess, LeftOut
 from dssl_sklearn.models.layers import linear_layer
 from dssl_sklearn.training.data import EdgeBudgetSampler, prediction_batch_size
 from dssl_sklearn.training.seeding import seeded
@@ -155,12 +155,15 @@ class KernelPart:
         Fitted to these.
     encoder : FrozenEncoder or None
         None where nothing was pretrained.
+    calibration : ndarray of shape (n_outputs,)
+        Factors of the process's standard deviations.
     """
 
     share: float
     columns: NDArray[np.bool_]
     process: GaussianProcess
     encoder: FrozenEncoder | None
+    calibration: NDArray[np.float64]
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -176,7 +179,7 @@ class KernelPart:
         weight: NDArray[np.floating],
         *,
         jointly: bool = False,
-    ) -> tuple[Self, NDArray[np.float64]]:
+    ) -> tuple[Self, LeftOut]:
         """Learn from labeled crystals.
 
         Parameters
@@ -197,33 +200,52 @@ class KernelPart:
         -------
         part : KernelPart
             Fitted.
-        left_out : ndarray of shape (n_points, n_outputs)
-            What it predicts for each crystal of `compared` from the others, standardized; NaN
-            where the target is unknown, or left to the network.
+        left_out : LeftOut
+            What it predicts for each crystal of `compared` from the others; NaN where the target is
+            unknown, or left to the network.
         """
         rows, columns = compared.rows, compared.suffice_for(targets)
-        left_out = np.full((len(rows), len(columns)), np.nan)
-        process, left_out[:, columns] = GaussianProcess.fit_and_leave_out(
+        process, of_columns = GaussianProcess.fit_and_leave_out(
             compared.groups, targets[np.ix_(rows, columns)], weight[rows], jointly=jointly
         )
+        left_out = LeftOut(*(np.full((len(rows), len(columns)), np.nan) for _ in of_columns))
+        for every, some in zip(left_out, of_columns, strict=True):
+            every[:, columns] = some
         if share < 1:
             share *= len(rows) / len(targets)
-        return cls(share, columns, process, compared.encoder), left_out
+        return cls(share, columns, process, compared.encoder, np.ones(len(columns))), left_out
 
     def predict(self, graphs: GraphDataset, batch_size: int) -> NDArray[np.float64]:
         """Predict standardized targets, shape (n_crystals, n_outputs); 0 where it has no share."""
+        return self._of_all(self.process.predict(self._groups(graphs, batch_size)))
+
+    def predict_with_deviation(
+        self, graphs: GraphDataset, batch_size: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """As `predict`, with calibrated standard deviations; 0 where these are not known."""
+        groups = self._groups(graphs, batch_size)
+        outputs = self._of_all(self.process.predict(groups))
+        if not self.process.knows_noise:
+            return outputs, np.zeros_like(outputs)
+        return outputs, self._of_all(self.process.deviation(groups)) * self.calibration
+
+    def _groups(self, graphs: GraphDataset, batch_size: int) -> list[Tensor]:
         groups = _features(self.encoder, graphs, batch_size)
         if sum(group.shape[1] for group in groups) > len(self.process.center):
             del groups[_ARRANGEMENT]  # from before there was the arrangement
-        outputs = np.zeros((len(graphs), len(self.columns)))
-        outputs[:, self.columns] = self.process.predict(groups)
-        return outputs
+        return groups
+
+    def _of_all(self, of_columns: NDArray[np.float64]) -> NDArray[np.float64]:
+        result = np.zeros((len(of_columns), len(self.columns)))
+        result[:, self.columns] = of_columns
+        return result
 
     def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and a description of them, for a file of weights."""
         tensors = prefixed(_PROCESS, self.process.to_tensors())
         description: dict[str, Any] = {"share": self.share, "architecture": None}
         description["columns"] = self.columns.tolist()
+        description["calibration"] = self.calibration.tolist()
         if self.encoder is not None:
             tensors |= prefixed(_ENCODER, self.encoder.network.state_dict())
             description["architecture"] = self.encoder.architecture.to_config()
@@ -255,8 +277,14 @@ class KernelPart:
         if columns.dtype != bool or columns.shape != (n_outputs,):
             raise WeightsError(f"its kernel has no truth value for each of {n_outputs} outputs")
         process = GaussianProcess.from_tensors(under_prefix(tensors, _PROCESS), int(columns.sum()))
+        calibration = np.array(description.get("calibration", [1.0] * n_outputs), dtype=float)
+        if (
+            calibration.shape != (n_outputs,)
+            or not (np.isfinite(calibration) & (calibration >= 0)).all()
+        ):
+            raise WeightsError(f"its kernel has no factor for each of {n_outputs} outputs")
         if description["architecture"] is None:
-            return cls(float(share), columns, process, None)
+            return cls(float(share), columns, process, None, calibration)
         architecture = Architecture(**description["architecture"])
         check_shapes(architecture.build, tensors, _ENCODER)
         with seeded(0, "cpu"):
@@ -269,7 +297,7 @@ class KernelPart:
             answers = linear_layer(torch.zeros(n_answers, width), torch.zeros(n_answers))
             load_state(answers, tensors, _ANSWERS, source)
         encoder = FrozenEncoder(architecture, network.eval(), answers)
-        return cls(float(share), columns, process, encoder)
+        return cls(float(share), columns, process, encoder, calibration)
 
 
 def _features(encoder: FrozenEncoder | None, graphs: GraphDataset, batch_size: int) -> list[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
@@ -76,14 +77,14 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         every second head reads the mean alone. With pretrained weights: theirs, if they learned
         one; another readout than theirs starts fresh.
     n_members : int, default=None
-        Heads that share the backbone and start from different random weights: their mean predicts,
-        their spread is the standard deviation of `predict`. None for 8, or 1 for the paper's.
+        Heads that share the backbone and start from different random weights: their mean predicts.
+        None for 8, or 1 for the paper's.
     kernel_share : float, default=None
         Share of the prediction, from 0 to 1, that comes from a Gaussian process beside the network:
-        it compares a crystal with the labeled ones by bonds, composition, arrangement and the
-        embedding of the pretrained network before fine-tuning. None for 0.6, or 0 for the paper's;
-        0 predicts with the network alone, and 1 with the process alone, for which ``max_epochs=0``
-        saves the training. Targets of fewer than 20 labels do without it; beyond 3,000, which are
+        it compares a crystal with the labeled ones by densities, bonds, composition, arrangement
+        and the embedding of the pretrained network before fine-tuning. None for 0.6, or 0 for the
+        paper's; 0 predicts with the network alone, and 1 with the process alone, for which
+        ``max_epochs=0`` saves the training. Targets of fewer than 20 labels do without it; beyond 3,000, which are
         compared with, a share below 1 shrinks with their number.
     target_scale : {"auto", "linear", "log"}, default=None
         Whether the targets are learned as they are, or their logarithms, which suits those that
@@ -359,7 +360,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         X : sequence of crystals of shape (n_structures,)
             As for `fit`.
         return_std : bool, default=False
-            Also return how far the heads and the Gaussian process disagree.
+            Also return standard deviations.
 
         Returns
         -------
@@ -368,8 +369,9 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             Gaussian process; NaN for skipped structures.
         ndarray of the same shape, float64
             Only with `return_std`: standard deviation of the mixture of the heads and, with its
-            share, the Gaussian process. It ranks predictions by trust, but is smaller than the
-            error: the heads share backbone and labels. For intervals of a stated coverage see
+            share, the Gaussian process, whose own is scaled to 68 % of its leave-one-out errors.
+            Without the process it is the spread of the heads, which share backbone and labels: far
+            smaller than the error. For intervals of a stated coverage see
             `dssl_sklearn.uncertainty`.
 
         Raises
@@ -377,8 +379,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         NotFittedError
             If the regressor is not fitted.
         InvalidInputError, InvalidStructureError
-            As `fit`; and InvalidInputError if `return_std` is asked of a single head, or of a
-            regressor with ``kernel_share=1``.
+            As `fit`; and InvalidInputError if `return_std` is asked of a single head without the
+            Gaussian process.
         """
         check_is_fitted(self, "net_")
         self._check_std(return_std)
@@ -402,7 +404,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         chunk_size : int, default=1024
             Structures that are held at a time; with `n_jobs` above 1, give several thousand.
         return_std : bool, default=False
-            Also yield how far heads and Gaussian process disagree, as `predict` returns it.
+            Also yield standard deviations, as `predict` returns them.
 
         Returns
         -------
@@ -429,34 +431,34 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
 
     def _check_std(self, return_std: bool) -> None:  # noqa: FBT001 - as of predict
         n_members = self.head_params_.get("n_members", 1)
-        if return_std and n_members < 2:
+        if return_std and n_members < 2 and self.kernel_ is None:
             raise InvalidInputError(
-                "return_std needs several heads, and this regressor was fitted with n_members=1; "
-                "fit it with n_members=8, say"
-            )
-        if return_std and self.kernel_ is not None and self.kernel_.share >= 1:
-            raise InvalidInputError(
-                "return_std compares the network with the Gaussian process, and this regressor "
-                "was fitted with kernel_share=1, without a network's part; fit it with a smaller "
-                "kernel_share"
+                "return_std needs several heads or the Gaussian process, and this regressor was "
+                "fitted with n_members=1 and without the process; fit it with n_members=8, say"
             )
 
     def _predictions(self, usable: UsableGraphs, return_std: bool) -> Any:  # noqa: ANN401, FBT001
         """Predictions in the unit of the targets, as `predict` returns them."""
         members = self._outputs(usable)
         network = members.mean(axis=1)
-        share, kernel = np.zeros(1), network
+        share, kernel, deviation = np.zeros(1), network, np.zeros(1)
         if self.kernel_ is not None and usable.graphs is not None:
-            share = self.kernel_.shares
-            kernel = usable.spread(self.kernel_.predict(usable.graphs, self.net_.batch_size))
+            share, size = self.kernel_.shares, self.net_.batch_size
+            if return_std:
+                both = self.kernel_.predict_with_deviation(usable.graphs, size)
+                kernel, deviation = map(usable.spread, both)
+            else:
+                kernel = usable.spread(self.kernel_.predict(usable.graphs, size))
         scale = self._target_scale()
         predictions = scale.restore((1 - share) * network + share * kernel)
         prediction = predictions[:, 0] if self.y_ndim_ == 1 else predictions
         if not return_std:
             return prediction
         # Of the heads and the process as one mixture.
-        variance = members.var(axis=1, ddof=1) + share * (network - kernel) ** 2
-        std = np.sqrt((1 - share) * variance) * scale.slope(predictions)
+        of_heads = members.var(axis=1, ddof=1) if members.shape[1] > 1 else 0.0
+        between = share * (1 - share) * (network - kernel) ** 2
+        variance = (1 - share) * of_heads + between + share * deviation**2
+        std = np.sqrt(variance) * scale.slope(predictions)
         return prediction, std[:, 0] if self.y_ndim_ == 1 else std
 
     def _target_scale(self) -> TargetScale:
@@ -506,8 +508,10 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
                 share, compared, standardized, weight.astype(np.float32)
             )
             if recipe.loss == "mae":
-                judged = (left_out, y[compared.rows], weight[compared.rows])
+                judged = (left_out.predictions, y[compared.rows], weight[compared.rows])
                 scale = scale.shrunk(*judged).with_margins(*judged)
+            calibration = scale.calibration(left_out, y[compared.rows])
+            kernel = replace(kernel, calibration=calibration)
         return standardized, {
             "kernel_": kernel,
             "y_is_log_": scale.log,

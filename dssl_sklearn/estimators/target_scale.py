@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dssl_sklearn.estimators.targets import mean_and_scale
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.models.gaussian_process import N_TUNED, GaussianProcess
+from dssl_sklearn.models.gaussian_process import N_TUNED, GaussianProcess, LeftOut
 
 Scale: TypeAlias = Literal["auto", "linear", "log"]
 Columns: TypeAlias = NDArray[np.float64]
@@ -20,6 +20,8 @@ Columns: TypeAlias = NDArray[np.float64]
 #: Where the largest target is less than this many times the smallest, the logarithm is as good as a
 #: straight line.
 _SMALLEST_RATIO = 2.0
+#: Share of a normal distribution within one standard deviation.
+_WITHIN_ONE_DEVIATION = 0.683
 #: A smallest or largest target that at least this share of the labels has, and at least so many of
 #: them, is a limit of the property, as 0 is of band gaps.
 _SHARE_AT_LIMIT, _LABELS_AT_LIMIT = 0.05, 3
@@ -191,6 +193,28 @@ class TargetScale:
                 ceiling[k] = _margin(self.largest[k] - predicted, self.largest[k] - y, share)
         return replace(self, floor_margin=floor, ceiling_margin=ceiling)
 
+    def calibration(self, left_out: LeftOut, columns: Columns) -> Columns:
+        """Factors of the deviations with which 68 % of the labels are within one of them.
+
+        Parameters
+        ----------
+        left_out : LeftOut
+            Prediction for each label from the others, standardized.
+        columns : ndarray of shape (n_points, n_targets)
+            The labels in their unit.
+
+        Returns
+        -------
+        ndarray of shape (n_targets,)
+            Factors; 1 for targets of which nothing was left out.
+        """
+        found = self.standardize(self.restore(left_out.predictions))
+        ratios = np.abs(self.standardize(columns) - found) / left_out.deviations
+        factors = np.ones(columns.shape[1])
+        for k in np.flatnonzero(np.isfinite(ratios).any(axis=0)):
+            factors[k] = np.nanquantile(ratios[:, k], _WITHIN_ONE_DEVIATION)
+        return factors
+
 
 def check_positive(columns: Columns, scale: str) -> None:
     """Make sure that logarithms can be taken where these are asked for.
@@ -250,8 +274,8 @@ def _left_out_error(
     column: Columns, weight: Columns, features: Sequence[Tensor], *, log: bool
 ) -> float:
     scale = TargetScale.fit(column, weight, np.array([log]))
-    _, outputs = GaussianProcess.fit_and_leave_out(features, scale.standardize(column), weight)
-    errors = np.abs(scale.restore(outputs) - column)[:, 0]
+    _, left_out = GaussianProcess.fit_and_leave_out(features, scale.standardize(column), weight)
+    errors = np.abs(scale.restore(left_out.predictions) - column)[:, 0]
     return float(np.average(errors, weights=weight))
 
 

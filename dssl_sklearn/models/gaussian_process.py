@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from functools import cached_property
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -27,6 +28,21 @@ N_TUNED, N_POINTS = 512, 3000
 #: Standardized features further out than this are cut.
 _LARGEST_FEATURE = 8.0
 _CHUNK = 512
+
+
+class LeftOut(NamedTuple):
+    """Predictions of labels from all others, each of shape (n_points, n_outputs).
+
+    Attributes
+    ----------
+    predictions : ndarray
+        Standardized; NaN where a target is unknown.
+    deviations : ndarray
+        Standard deviations of the labels about them, as of `GaussianProcess.deviation`.
+    """
+
+    predictions: NDArray[np.float64]
+    deviations: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +74,9 @@ class GaussianProcess:
         Prediction far from all points.
     sizes : Tensor of shape (n_groups,), int64
         Number of features of each group.
+    noise : Tensor of shape (n_outputs, n_points), float64
+        Variance of the noise of every label, 0 where a target is unknown; all 0 in files from
+        before it was kept.
 
     References
     ----------
@@ -72,6 +91,7 @@ class GaussianProcess:
     weights: Tensor
     offset: Tensor
     sizes: Tensor
+    noise: Tensor
 
     @classmethod
     def fit(
@@ -91,7 +111,7 @@ class GaussianProcess:
         weight: NDArray[np.floating],
         *,
         jointly: bool = False,
-    ) -> tuple[Self, NDArray[np.float64]]:
+    ) -> tuple[Self, LeftOut]:
         """Learn from labeled crystals, and predict each of them from the others.
 
         Parameters
@@ -111,9 +131,8 @@ class GaussianProcess:
         -------
         process : GaussianProcess
             Fitted.
-        left_out : ndarray of shape (n_points, n_outputs)
-            Prediction for each label from all others, NaN where there is none. The
-            hyperparameters are those of all labels.
+        left_out : LeftOut
+            Prediction for each label from all others. The hyperparameters are those of all labels.
         """
         features = torch.cat([group.double() for group in groups], dim=1)
         center, scale = _standardization(features)
@@ -122,12 +141,13 @@ class GaussianProcess:
         of_labels = torch.as_tensor(np.asarray(weight, np.float64))
         columns = torch.as_tensor(np.asarray(targets, np.float64))
         if jointly:
-            params, weights, offset, left_out = _fit_jointly(inputs, columns, of_labels, sizes)
+            found = _fit_jointly(inputs, columns, of_labels, sizes)
         else:
-            found = [_fit_column(inputs, column, of_labels, sizes) for column in columns.T]
-            params, weights, offset, left_out = map(torch.stack, zip(*found, strict=True))
-        process = cls(center, scale, inputs, params, weights, offset, sizes)
-        return process, left_out.T.numpy()
+            each = [_fit_column(inputs, column, of_labels, sizes) for column in columns.T]
+            found = tuple(map(torch.stack, zip(*each, strict=True)))
+        params, weights, offset, noise, left_out, deviation = found
+        process = cls(center, scale, inputs, params, weights, offset, sizes, noise)
+        return process, LeftOut(left_out.T.numpy(), deviation.T.numpy())
 
     def predict(self, groups: Sequence[Tensor]) -> NDArray[np.float64]:
         """Predict standardized targets.
@@ -153,6 +173,56 @@ class GaussianProcess:
                 similar, alike = kernel_of(squares, params), kind == k
                 predicted[chunk, alike] = similar @ self.weights[alike].T + self.offset[alike]
         return predicted.numpy()
+
+    @property
+    def knows_noise(self) -> bool:
+        """Whether `deviation` can be computed."""
+        return bool((self.noise > 0).any())
+
+    def deviation(self, groups: Sequence[Tensor]) -> NDArray[np.float64]:
+        """Standard deviation of a label about its prediction ([1]_, equation 2.26, and the noise).
+
+        Parameters
+        ----------
+        groups : sequence of Tensor of shape (n_crystals, n_features_of_group)
+            Features, in the groups of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n_crystals, n_outputs)
+            In units of the standardized targets, as far as the hyperparameters fit these.
+
+        References
+        ----------
+        .. [1] C. E. Rasmussen and C. K. I. Williams, "Gaussian Processes for Machine Learning", MIT
+           Press (2006).
+        """
+        features = torch.cat([group.double() for group in groups], dim=1)
+        rows = _standardized(features, self.center, self.scale)
+        variance = torch.empty(len(rows), len(self.offset), dtype=torch.float64)
+        for k, (params, noise) in enumerate(zip(self.log_params, self.noise, strict=True)):
+            inputs, factor = self.inputs[noise > 0], self._factors[k]
+            largest = params[2 * len(self.sizes) : -1].exp().sum() + noise_of(params)
+            for start in range(0, len(rows), _CHUNK):
+                chunk = slice(start, start + _CHUNK)
+                similar = kernel_of(squares_of(rows[chunk], inputs, self.sizes), params)
+                known = torch.linalg.solve_triangular(factor, similar.T, upper=False)
+                variance[chunk, k] = largest - known.square().sum(0)
+        return variance.clamp_min(0).sqrt().numpy()
+
+    @cached_property
+    def _factors(self) -> list[Tensor]:
+        """Cholesky factors of the kernel and the noise of the labels, one of each target."""
+        factors = []
+        for params, noise in zip(self.log_params, self.noise, strict=True):
+            inputs = self.inputs[noise > 0]
+            kernel = kernel_of(squares_of(inputs, inputs, self.sizes), params)
+            factors.append(torch.linalg.cholesky(kernel + torch.diag(noise[noise > 0])))
+        return factors
+
+    def __getstate__(self) -> dict[str, Tensor]:
+        """Leave out what can be computed again, up to 72 MB for each target."""
+        return self.to_tensors()
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Everything it consists of, by name."""
@@ -180,6 +250,8 @@ class GaussianProcess:
             If names, types or shapes do not fit, or an entry is not finite.
         """
         names = {f.name for f in fields(cls)}
+        if "noise" not in tensors and "weights" in tensors:  # from before it was kept
+            tensors = {**tensors, "noise": torch.zeros_like(tensors["weights"])}
         if odd := sorted(names ^ tensors.keys()):
             raise InvalidInputError(f"a Gaussian process has no or needs the tensor {odd[0]!r}")
         sizes = tensors["sizes"]
@@ -194,6 +266,7 @@ class GaussianProcess:
             "log_params": (n_outputs, n_params),
             "weights": (n_outputs, n_points),
             "offset": (n_outputs,),
+            "noise": (n_outputs, n_points),
         }
         for name, shape in shapes.items():
             found = tensors[name]
@@ -204,6 +277,8 @@ class GaussianProcess:
                 )
             if not bool(found.isfinite().all()):
                 raise InvalidInputError(f"{name!r} is not all finite")
+        if bool((tensors["noise"] < 0).any()):
+            raise InvalidInputError("'noise' is not all >= 0")
         # Where a file was mapped, products of unaligned memory round differently.
         return cls(**{name: tensor.clone() for name, tensor in tensors.items()})
 
@@ -223,27 +298,32 @@ def _standardized(features: Tensor, center: Tensor, scale: Tensor) -> Tensor:
 
 def _fit_column(
     inputs: Tensor, column: Tensor, weight: Tensor, sizes: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Hyperparameters, factors of the kernels, offset and left-out predictions of one target."""
+) -> tuple[Tensor, ...]:
+    """What was learned of one target, and what was left out, as `fit_and_leave_out` puts it."""
     known = column.isfinite()
     rows, values = inputs[known], column[known]
     some = rows[:N_TUNED]
     params = tune(squares_of(some, some, sizes), values[:N_TUNED, None])
     kernel = kernel_of(squares_of(rows, rows, sizes), params)
-    factors, offset, errors = solve_robustly(kernel, values, noise_of(params, weight[known]))
-    weights = torch.zeros_like(column).masked_scatter(known, factors)
-    left_out = torch.full_like(column, torch.nan).masked_scatter(known, values - errors)
-    return params, weights, offset, left_out
+    solved = solve_robustly(kernel, values, noise_of(params, weight[known]))
+
+    def spread(of_known: Tensor, unknown: float = 0.0) -> Tensor:
+        return torch.full_like(column, unknown).masked_scatter(known, of_known)
+
+    left_out = spread(values - solved.errors, torch.nan)
+    deviation = spread(solved.variances.sqrt(), torch.nan)
+    return params, spread(solved.weights), solved.offset, spread(solved.noise), left_out, deviation
 
 
 def _fit_jointly(
     inputs: Tensor, columns: Tensor, weight: Tensor, sizes: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """As `_fit_column`, of all targets at once, one row each."""
     some = inputs[:N_TUNED]
     params = tune(squares_of(some, some, sizes), columns[:N_TUNED])
-    noisy = kernel_of(squares_of(inputs, inputs, sizes), params) + torch.diag(
-        noise_of(params, weight)
-    )
-    weights, offset, errors, _ = solve(noisy, columns)
-    return params.expand(columns.shape[1], -1), weights.T, offset, (columns - errors).T
+    noise, kernel = noise_of(params, weight), kernel_of(squares_of(inputs, inputs, sizes), params)
+    weights, offset, errors, variances = solve(kernel + torch.diag(noise), columns)
+    n_outputs = columns.shape[1]
+    alike = (rows.expand(n_outputs, -1) for rows in (params, noise, variances.sqrt()))
+    params, noise, deviation = alike
+    return params, weights.T, offset, noise, (columns - errors).T, deviation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -92,13 +93,24 @@ def _cut(targets: Tensor) -> Tensor:
     return (cut - cut.mean()) / cut.std(correction=0).clamp_min(1e-9)
 
 
-def noise_of(params: Tensor, weight: Tensor) -> Tensor:
-    """Variance of the noise of every label: twice the weight is half of it."""
-    return (params[-1].exp() + _SMALLEST_NOISE) / (weight / weight.mean())
+def noise_of(params: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Variance of the noise of a label, or of every label: twice the weight is half of it."""
+    noise = params[-1].exp() + _SMALLEST_NOISE
+    return noise if weight is None else noise / (weight / weight.mean())
 
 
-def solve_robustly(kernel: Tensor, targets: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Factors of the kernels, the offset, and the leave-one-out errors.
+class Solved(NamedTuple):
+    """Solution for one target, each of shape (n_points,) but for the offset, a number."""
+
+    weights: Tensor
+    offset: Tensor
+    errors: Tensor
+    variances: Tensor
+    noise: Tensor
+
+
+def solve_robustly(kernel: Tensor, targets: Tensor, noise: Tensor) -> Solved:
+    """Factors of the kernels, the offset, leave-one-out errors with their variances, and the noise.
 
     Outlying labels get more noise; the errors are those before the last time.
     """
@@ -119,8 +131,9 @@ def solve_robustly(kernel: Tensor, targets: Tensor, noise: Tensor) -> tuple[Tens
         settled = (extra - before).abs() <= 0.1 * variances
         if step >= _N_REWEIGHTED and bool(settled.all()):
             break
-    weights, offset, _, _ = solve(kernel + torch.diag(noise / trust + extra), targets[:, None])
-    return weights[:, 0], offset[0], left_out
+    noise = noise / trust + extra
+    weights, offset, _, _ = solve(kernel + torch.diag(noise), targets[:, None])
+    return Solved(weights[:, 0], offset[0], left_out, variances, noise)
 
 
 def _telling(targets: Tensor) -> Tensor:

@@ -54,9 +54,27 @@ def test_std_is_that_of_the_mixture(tiny, train, held_out):
     alone, process = (DSSLRegressor(**tiny, kernel_share=s).fit(*train) for s in (0, 1))
     prediction, std = model.predict(held_out[0], return_std=True)
     network, of_heads = alone.predict(held_out[0], return_std=True)
-    apart = network - process.predict(held_out[0])
-    np.testing.assert_allclose(std**2, 0.4 * of_heads**2 + 0.24 * apart**2, rtol=1e-6)
+    kernel, of_process = process.predict(held_out[0], return_std=True)
+    parts = 0.4 * of_heads**2 + 0.6 * of_process**2 + 0.24 * (network - kernel) ** 2
+    np.testing.assert_allclose(std**2, parts, rtol=1e-6)
     np.testing.assert_array_equal(prediction, model.predict(held_out[0]))
+
+
+def test_std_of_the_process_is_the_size_of_its_errors(tiny, elastic):
+    structures, y = elastic
+    model = DSSLRegressor(**{**tiny, "max_epochs": 0}, kernel_share=1)
+    model.fit(structures[:60], y[:60])
+    prediction, std = model.predict(structures[60:], return_std=True)
+    within = np.mean(np.abs(prediction - y[60:]) < std)
+    assert 0.45 < within < 0.9
+    # Units do not matter, nor does it that the scale of predictions shrinks.
+    larger = model.fit(structures[:60], 1e3 * y[:60]).predict(structures[60:], return_std=True)[1]
+    np.testing.assert_allclose(larger, 1e3 * std, rtol=1e-4)
+    noise = np.random.default_rng(0).normal(size=60)
+    noise[noise > 0] *= 5
+    model.fit(structures[:60], noise)
+    std = model.predict(structures[60:], return_std=True)[1]
+    assert np.percentile(np.abs(noise - np.median(noise)), 50) < np.median(std) < 2 * noise.std()
 
 
 def test_few_labels_leave_it_out(tiny, train):
@@ -149,9 +167,11 @@ def test_labels_beyond_those_compared_decide_too(tiny, train, monkeypatch):
     assert DSSLRegressor(**tiny).fit(train[0], several).kernel_.columns.tolist() == [True, False]
 
 
-def test_no_std_without_a_network(tiny, train, held_out):
-    model = DSSLRegressor(**tiny, kernel_share=1).fit(*train)
-    with pytest.raises(InvalidInputError, match="fitted with kernel_share=1"):
+def test_one_head_has_a_std_beside_the_process_alone(tiny, train, held_out):
+    model = DSSLRegressor(**{**tiny, "n_members": 1}).fit(*train)
+    assert (model.predict(held_out[0], return_std=True)[1] > 0).all()
+    model.set_params(kernel_share=0).fit(*train)
+    with pytest.raises(InvalidInputError, match="n_members=1 and without the process"):
         model.predict(held_out[0], return_std=True)
 
 

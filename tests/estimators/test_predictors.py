@@ -488,7 +488,7 @@ class TestMembers:
         assert std[:, 1].mean() > 10 * std[:, 0].mean()
 
     def test_std_needs_several(self, tiny, tiny_paper, train):
-        for params in ({**tiny, "n_members": 1}, tiny_paper):
+        for params in ({**tiny, "n_members": 1, "kernel_share": 0.0}, tiny_paper):
             model = DSSLRegressor(**params).fit(*train)
             with pytest.raises(InvalidInputError, match=r"return_std.*n_members"):
                 model.predict(train[0], return_std=True)

@@ -31,7 +31,9 @@ def features_and_target(seed=0, n=120):
 
 def left_out(scale, columns, groups):
     weight = np.ones(len(columns))
-    return GaussianProcess.fit_and_leave_out(groups, scale.standardize(columns), weight)[1]
+    return GaussianProcess.fit_and_leave_out(groups, scale.standardize(columns), weight)[
+        1
+    ].predictions
 
 
 @pytest.mark.parametrize("log", [False, True])

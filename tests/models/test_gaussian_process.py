@@ -1,3 +1,6 @@
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +9,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.gaussian_process import GaussianProcess
-from dssl_sklearn.models.kernels import _SMALLEST_NOISE
+from dssl_sklearn.models.kernels import _SMALLEST_NOISE, noise_of
 
 
 def groups_of(values):
@@ -166,6 +169,44 @@ def test_round_trip(sample):
     again = GaussianProcess.from_tensors(process.to_tensors(), 1)
     new = groups_of(sample[0][100:])
     np.testing.assert_array_equal(again.predict(new), process.predict(new))
+    np.testing.assert_array_equal(again.deviation(new), process.deviation(new))
+    copied = pickle.loads(pickle.dumps(process))
+    np.testing.assert_array_equal(copied.deviation(new), process.deviation(new))
+    assert "_factors" in vars(process)
+    assert len(pickle.dumps(process)) < 1.1 * len(pickle.dumps(process.to_tensors()))
+
+
+def test_files_from_before_the_noise_was_kept(sample):
+    process = fitted(sample)
+    tensors = process.to_tensors()
+    del tensors["noise"]
+    again, new = GaussianProcess.from_tensors(tensors, 1), groups_of(sample[0][100:])
+    assert process.knows_noise
+    assert not again.knows_noise
+    np.testing.assert_array_equal(again.predict(new), process.predict(new))
+
+
+def test_deviation_is_that_of_the_labels_left_out(sample):
+    """Where a label is left out, it is a new one: the same deviation, but for its own noise."""
+    values, y = sample
+    process, left_out = GaussianProcess.fit_and_leave_out(
+        groups_of(values[:100]), y[:100], np.ones(100)
+    )
+    one = replace(
+        process,
+        inputs=process.inputs[1:],
+        weights=process.weights[:, 1:],
+        noise=process.noise[:, 1:],
+    )
+    found = one.deviation(groups_of(values[:1]))
+    more = process.noise[0, 0].item() - noise_of(process.log_params[0]).item()
+    assert found[0, 0] ** 2 + more == pytest.approx(left_out.deviations[0, 0] ** 2, rel=0.05)
+
+
+def test_deviation_grows_away_from_the_labels(sample):
+    process = fitted(sample)
+    near, far = groups_of(sample[0][:5]), groups_of(sample[0][:5] + 50)
+    assert (process.deviation(far) > process.deviation(near)).all()
 
 
 @pytest.mark.parametrize(
@@ -179,6 +220,7 @@ def test_round_trip(sample):
         (lambda t: t.update(inputs=t["inputs"].float()), "inputs"),
         (lambda t: t.update(inputs=torch.tensor(1.0)), "inputs"),
         (lambda t: t.update(scale=t["scale"] / 0), "not all finite"),
+        (lambda t: t.update(noise=-t["noise"]), "not all >= 0"),
     ],
 )
 def test_refuses_what_does_not_fit(sample, change, message):
@@ -196,7 +238,8 @@ def test_hyperparameters_of_several_targets_at_once(sample):
     process, left_out = GaussianProcess.fit_and_leave_out(groups, both, weight, jointly=True)
     alone = fitted(sample)
     torch.testing.assert_close(process.log_params, alone.log_params.expand(2, -1))
-    np.testing.assert_allclose(left_out[:, 0], -left_out[:, 1], atol=1e-9)
+    predicted = left_out.predictions
+    np.testing.assert_allclose(predicted[:, 0], -predicted[:, 1], atol=1e-9)
     new = groups_of(values[100:])
     found = process.predict(new)
     np.testing.assert_allclose(found[:, 0], -found[:, 1], atol=1e-9)
