@@ -302,7 +302,7 @@ class KernelPart:
 
 def _features(encoder: FrozenEncoder | None, graphs: GraphDataset, batch_size: int) -> list[Tensor]:
     """Groups of features, see `feature_groups`, and the embedding if there is one."""
-    elements, of_elements = element_table(), torch.as_tensor(element_features()).float()
+    elements, of_elements = element_table().float(), torch.as_tensor(element_features()).float()
     groups = []
     size = prediction_batch_size(graphs.n_edges, batch_size)
     for rows in EdgeBudgetSampler(graphs.n_edges, size, shuffle=False):

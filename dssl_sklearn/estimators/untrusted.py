@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dssl_sklearn.exceptions import WeightsError
+from dssl_sklearn.training.seeding import seeded
 from dssl_sklearn.training.weights import under_prefix
 
 #: More layers or members than any network has; each takes some milliseconds to build.
@@ -90,7 +91,7 @@ def check_shapes(
     WeightsError
         If names or shapes do not fit.
     """
-    with torch.device("meta"):
+    with seeded(0, "cpu"), torch.device("meta"):
         expected = build().state_dict()
     found = under_prefix(tensors, prefix)
     if odd := sorted(expected.keys() ^ found.keys()):

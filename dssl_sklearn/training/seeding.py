@@ -1,4 +1,4 @@
-"""Randomness that leaves the user's alone."""
+"""Random numbers and their precision, which leave the user's alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _TURN = threading.RLock()
 def seeded(seed: int, device: str) -> Iterator[None]:
     """Seed torch inside the block and give the user's random state back afterwards.
 
-    One thread at a time, so that runs repeat with joblib's threads, too.
+    One thread at a time, so that runs repeat with joblib's threads, too. Networks are made in
+    single precision, whatever default the user has set (for a force field, say).
 
     Parameters
     ----------
@@ -27,5 +28,10 @@ def seeded(seed: int, device: str) -> Iterator[None]:
     """
     devices = [torch.device(device)] if device.startswith("cuda") else []
     with _TURN, torch.random.fork_rng(devices=devices):
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
         torch.manual_seed(seed)
-        yield
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)

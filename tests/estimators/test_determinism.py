@@ -114,3 +114,21 @@ def test_the_graphs_do_not_depend_on_what_was_built_before(elastic):
         one, other = left[index], right[N - 1 - index]
         np.testing.assert_array_equal(one.distance, other.distance)
         np.testing.assert_array_equal(one.source, other.source)
+
+
+def test_a_default_of_double_precision_changes_nothing(tiny, elastic, tmp_path):
+    """Force fields such as MACE set it for the whole process."""
+    X, y = elastic[0][:N], elastic[1][:N]
+    path = tmp_path / "model.safetensors"
+    expected = DSSLRegressor(**tiny, pretrained=pretrainer(tiny).fit(X)).fit(X, y)
+    expected.save(path)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = DSSLRegressor(**tiny, pretrained=pretrainer(tiny).fit(X)).fit(X, y)
+        predictions = found.predict(X), DSSLRegressor.load(path).predict(X)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_same_weights(expected, found)
+    for prediction in predictions:
+        np.testing.assert_array_equal(prediction, expected.predict(X))
