@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+#: So many unusable crystals are named in a message; all are in the attribute `reasons`.
+_MOST_SHOWN = 20
+
 
 class DSSLError(Exception):
     """Base of every error that this library raises on purpose."""
@@ -29,7 +32,10 @@ class InvalidStructureError(DSSLError, ValueError):
     def __init__(self, reasons: Mapping[int, str], n_structures: int) -> None:
         self.reasons = dict(reasons)
         self.n_structures = n_structures
-        lines = [f"  structure {index}: {reason}" for index, reason in sorted(self.reasons.items())]
+        first = sorted(self.reasons.items())[:_MOST_SHOWN]
+        lines = [f"  structure {index}: {reason}" for index, reason in first]
+        if n_others := len(self.reasons) - len(first):
+            lines.append(f"  and {n_others} more, see the attribute `reasons` of this error")
         super().__init__(
             f"X has {len(self.reasons)} unusable structure(s) of {n_structures}:\n"
             + "\n".join(lines)

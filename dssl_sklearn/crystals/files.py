@@ -25,11 +25,17 @@ class UnusableCrystalError(ValueError):
 def load_file(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - pymatgen is imported late
     """Read the structure in a file, or raise ``UnusableCrystalError`` with the reason."""
     shown = str(path)[:200]
+    if "\n" in str(path) or str(path).lstrip().startswith("{"):
+        raise UnusableCrystalError(
+            f"the text of a file, not its path: {shown[:40]!r}...; read it with "
+            "Structure.from_str(text, fmt='cif'), or fmt='json'"
+        )
     try:
-        is_file, n_bytes = Path(path).is_file(), 0
+        path = Path(path).expanduser()
+        is_file, n_bytes = path.is_file(), 0
         if is_file:
-            n_bytes = Path(path).stat().st_size
-    except OSError:  # what is too long to be a path, such as the text of a CIF file
+            n_bytes = path.stat().st_size
+    except (OSError, RuntimeError):  # too long to be a path; nobody of that name has a home
         is_file = False
     if not is_file:
         raise UnusableCrystalError(f"no such file: {shown!r}")
@@ -79,7 +85,7 @@ def load_dict(record: Mapping[str, Any]) -> Any:  # noqa: ANN401 - pymatgen is i
     """Read a structure dict, or raise ``UnusableCrystalError`` with the reason."""
     from pymatgen.core import Structure
 
-    if "lattice" not in record:
+    if "lattice" not in list(record):  # a Composition, also a mapping, raises an error for `in`
         raise UnusableCrystalError("a dict without a 'lattice' (a molecule?); a cell is needed")
     try:
         return Structure.from_dict(dict(record))

@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from pymatgen.core import Lattice, Molecule, Structure
+from pymatgen.core import Composition, Lattice, Molecule, Structure
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.graph import Crystal
@@ -97,6 +97,10 @@ def bad_inputs(tmp_path):
         (str(nowhere), "no such file: '.*nowhere.cif'"),
         (nowhere, "no such file"),
         (tmp_path, "no such file"),
+        ("~nobody_of_that_name/a.cif", "no such file"),
+        ("data_C\n_cell_length_a 4\n", "the text of a file, not its path"),
+        (salt().to_json(), "the text of a file, not its path"),
+        (Composition("NaCl"), "a dict without a 'lattice'"),
         (tmp_path / "garbage.cif", "cannot read"),
         (tmp_path / "empty.cif", "cannot read"),
         (tmp_path / "two.cif", "holds 2 structures, expected one"),
@@ -107,6 +111,13 @@ def bad_inputs(tmp_path):
         (Crystal(np.array([0, 104]), *fine[1:]), "site 0 has atomic number 0"),
         (Crystal(fine[0], fine[1] + 1e7, fine[2]), "cells away"),
     ]
+
+
+def test_messages_name_the_first_ones_and_the_error_all():
+    with pytest.raises(InvalidStructureError, match="and 80 more, see the attribute") as caught:
+        BUILDER.graphs(["lost.cif"] * 100)
+    assert len(caught.value.reasons) == 100
+    assert len(str(caught.value)) < 3000
 
 
 # pymatgen warns of the infinite values and of CIF files it cannot read.
