@@ -13,6 +13,9 @@ import numpy as np
 
 from dssl_sklearn.exceptions import InvalidInputError
 
+#: Texts, in small letters, that say in a table that an entry is unknown: what pandas takes for it.
+UNKNOWN_TEXTS = {"", "#n/a", "#na", "<na>", "-nan", "nan", "n/a", "na", "null", "none"}
+
 
 def is_number(value: object) -> TypeGuard[float]:
     """Whether `value` is a finite real number, numpy's included and booleans not."""

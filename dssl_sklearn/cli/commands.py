@@ -68,7 +68,10 @@ def fit(args: Namespace) -> int:
     columns = [inputs.column(name) for name in args.target]
     classes = args.task == "classification"
     if args.task == "auto":
-        classes = any(map(looks_like_classes, columns))
+        texts = [column for column in columns if looks_like_classes(column)]
+        classes = bool(texts)
+        for column in texts:
+            _check_repeated(column)
     if classes and len(columns) > 1:
         raise UsageError("a classifier learns one --target at a time")
     crystals, rows = read_crystals(inputs, skip=args.on_error == "skip", quiet=args.quiet)
@@ -79,6 +82,17 @@ def fit(args: Namespace) -> int:
     n_labels = (model.fit_record_ or {}).get("n_labels")
     _say(args, f"fitted {type(model).__name__} on {n_labels} labels; wrote {args.out}")
     return OK
+
+
+def _check_repeated(column: pd.Series) -> None:
+    """Refuse texts of which most stand once: no classes, but numbers with a unit, or file names."""
+    known = column.dropna()
+    if known.nunique() > 0.5 * len(known) > 2:
+        raise UsageError(
+            f"--target {column.name} has {known.nunique()} different texts in {len(known)} rows, "
+            f"such as {known.iloc[0]!r}: numbers must stand without a unit; if these are classes, "
+            "say --task classification"
+        )
 
 
 def predict(args: Namespace) -> int:
@@ -132,7 +146,9 @@ def _say(args: Namespace, text: str) -> None:
 def _training(args: Namespace) -> dict[str, Any]:
     """Arguments of an estimator that trains."""
     # The paper's network is another one than that of the weights that ship.
-    pretrained = args.pretrained or ("none" if args.recipe == "paper" else "mp")
+    pretrained = args.pretrained
+    if pretrained is None:
+        pretrained = "none" if args.recipe == "paper" else "mp"
     return {
         "recipe": args.recipe,
         "pretrained": None if pretrained == "none" else pretrained,

@@ -109,7 +109,7 @@ def find_inputs(
     if not source.is_file():
         raise UsageError(f"{str(source)!r} is neither a folder nor a file")
     if source.suffix.lower() not in (".csv", ".parquet"):
-        return Inputs([source.name], [source])
+        return _of_file(source)
     table = read_table(source)
     if not len(table):
         raise UsageError(f"the table {str(source)!r} has no rows")
@@ -135,6 +135,12 @@ def find_inputs(
             "--path-column, or give --folder and --id-column to find the files by id"
         )
     return Inputs(ids, [_file_of(folder, name) for name in ids], table)
+
+
+def _of_file(source: Path) -> Inputs:
+    if source.suffix.lower() == ".tsv":
+        raise UsageError(f"{str(source)!r} is separated by tabs; save it as .csv, with commas")
+    return Inputs([source.name], [source])
 
 
 def _of_folder(folder: Path) -> Inputs:

@@ -214,7 +214,10 @@ def _count(text: str) -> int:
 
 
 def _seed(text: str) -> int:
-    return _checked(text, int(text), minimum=0)
+    value = _checked(text, int(text), minimum=0)
+    if value >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not below {2**32}")
+    return value
 
 
 def _checked(text: str, value: int, *, minimum: int) -> int:

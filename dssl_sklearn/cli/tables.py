@@ -9,12 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from dssl_sklearn._atomic import atomic_path
+from dssl_sklearn._checks import UNKNOWN_TEXTS
 from dssl_sklearn.cli.errors import UsageError
 from dssl_sklearn.exceptions import DatasetError, MissingDependencyError
 
 TABLE_SUFFIXES = (".csv", ".parquet")
-#: What says that an entry is unknown, in any case: what pandas takes for it.
-_UNKNOWN = {"", "#n/a", "#na", "<na>", "-nan", "nan", "n/a", "na", "null", "none"}
 _WHOLE, _WITH_COMMA = r"[-+]?\d{1,18}", r"[-+]?\d+(,\d+)+(\.\d+)?"
 
 
@@ -57,7 +56,7 @@ def typed(column: pd.Series) -> pd.Series:
         return column
     text = text.str.strip()
     lower = text.str.lower()
-    known = ~lower.isin(_UNKNOWN)
+    known = ~lower.isin(UNKNOWN_TEXTS)
     numbers = pd.to_numeric(text[known], errors="coerce")
     if numbers.notna().all():
         whole = text[known].str.fullmatch(_WHOLE).all()

@@ -303,6 +303,28 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
             kernel, _ = KernelPart.fit(share, compare(), standardized, weight, jointly=True)
         return y, {"kernel_": kernel, "class_prior_": prior}
 
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:  # noqa: ANN401
+        """Share of crystals whose class is predicted.
+
+        Parameters
+        ----------
+        X : sequence of crystals of shape (n_structures,)
+            As for `fit`.
+        y : array-like of shape (n_structures,)
+            True classes; none may be missing.
+        sample_weight : array-like of shape (n_structures,), default=None
+            Weights of the crystals.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
+        """
+        # Truth values in an array of objects, as pandas leaves them where some were missing, are
+        # classes for `fit`, but no type of target that scikit-learn knows.
+        labels = np.array(np.asarray(y, dtype=object).ravel().tolist())
+        return float(super().score(X, labels, sample_weight))
+
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
         """Predict the probability of each class.
 

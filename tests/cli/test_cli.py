@@ -109,6 +109,14 @@ class TestFitAndPredict:
         ]
         assert np.flatnonzero(found["kind"].isna()).tolist() == wrong
 
+    def test_numbers_with_a_unit_are_no_classes(self, folder, tmp_path, capsys):
+        table = pd.read_csv(folder / "labels.csv")
+        table["K"] = table["K"].map("{:.3f} GPa".format)
+        table.to_csv(folder / "unit.csv", index=False)
+        args = ["--target", "K", "--epochs", "1", "--quiet", "--out", tmp_path / "m.safetensors"]
+        assert run("fit", folder / "unit.csv", *args) == 2
+        assert "numbers must stand without a unit" in capsys.readouterr().err
+
     def test_the_paper_begins_from_scratch(self, folder, tmp_path):
         out = tmp_path / "p.safetensors"
         args = ["--target", "K", "--recipe", "paper", "--epochs", "1", "--quiet"]
@@ -325,3 +333,14 @@ def test_names_in_capitals_and_files_left_alone(folder, model, tmp_path, capsys)
     assert run("predict", model, tmp_path, "--out", tmp_path / "p.csv") == 0
     assert list(pd.read_csv(tmp_path / "p.csv")["id"]) == ["A.CIF", "b.cif.gz"]
     assert "1 of 3 files" in capsys.readouterr().err
+
+
+def test_wrong_values_of_options(folder, tmp_path, capsys):
+    out = ["--target", "K", "--out", tmp_path / "m.safetensors", "--quiet"]
+    assert run("fit", folder / "labels.csv", *out, "--seed", 2**32) == 2
+    assert "is not below 4294967296" in capsys.readouterr().err
+    assert run("fit", folder / "labels.csv", *out, "--pretrained", "") == 1
+    assert "''" in capsys.readouterr().err
+    (folder / "labels.tsv").write_text("id\tK\n")
+    assert run("fit", folder / "labels.tsv", *out) == 2
+    assert "separated by tabs" in capsys.readouterr().err

@@ -539,6 +539,12 @@ class TestClassifier:
         np.testing.assert_array_equal(predicted, labels[probability.argmax(axis=1)])
         assert np.asarray(predicted).dtype.kind == model.classes_.dtype.kind
         assert 0 <= model.score(train[0], y) <= 1
+        assert model.score(train[0], y.astype(object)) == model.score(train[0], y)
+
+    def test_texts_for_an_unknown_label_are_doubtful(self, tiny, train):
+        y = np.where(train[1] > 2, "stiff", "nan")
+        with pytest.warns(UserWarning, match="the class 'nan'.*unknown label"):
+            DSSLClassifier(**tiny).fit(train[0], y)
 
     def test_of_many_classes(self, tiny, train, new):
         y = np.array(["a", "b", "c", "d"])[np.arange(24) % 4]
