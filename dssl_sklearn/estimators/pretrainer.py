@@ -28,6 +28,7 @@ from dssl_sklearn.estimators.record import fit_record
 from dssl_sklearn.estimators.resuming import last_good, train
 from dssl_sklearn.estimators.skipping import UsableGraphs, usable_dataset
 from dssl_sklearn.estimators.streaming import stream
+from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder
 from dssl_sklearn.objectives import (
@@ -331,6 +332,7 @@ class DSSLPretrainer(
         A copy, since estimators that start from this one may share its net.
         """
         last = self.net_
+        self._inherit_architecture(self.architecture_)
         graphs, skipped = self._graphs(X, self.architecture_, self.objectives_)
         dataset = CrystalDataset(graphs)
         if recipe.max_epochs:
@@ -578,6 +580,9 @@ class DSSLPretrainer(
         """
         check_is_fitted(self, "net_")
         graphs, _ = self._graphs(X, self.architecture_, self.objectives_)
+        for name, values in {**graphs.site_properties, **graphs.crystal_properties}.items():
+            if not np.isfinite(values).any():
+                raise InvalidInputError(f"X has no known {name!r}, which an objective predicts")
         return -float(self.net_.pretext_loss(CrystalDataset(graphs)))
 
     # ---- keeping ---------------------------------------------------------------------------

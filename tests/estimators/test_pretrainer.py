@@ -205,6 +205,11 @@ class TestWarmStart:
         assert any(not torch.equal(before[name], after[name]) for name in before)
         assert len(pretrainer.history_) == 4
 
+    def test_another_network_is_an_error(self, tiny, corpus):
+        pretrainer = DSSLPretrainer(**tiny, warm_start=True).fit(corpus)
+        with pytest.raises(InvalidInputError, match=r"cutoff=3\.0 contradicts"):
+            pretrainer.set_params(cutoff=3.0).fit(corpus)
+
     def test_no_epochs_change_nothing(self, tiny, corpus):
         pretrainer = DSSLPretrainer(**tiny, warm_start=True).fit(corpus)
         before = copy.deepcopy(pretrainer)
@@ -263,6 +268,14 @@ class TestWarmStart:
 
 
 class TestScore:
+    def test_needs_what_an_objective_predicts(self, tiny, corpus, new):
+        known = [s.copy(site_properties={"moment": np.arange(len(s), dtype=float)}) for s in corpus]
+        params = {**tiny, "objectives": "microproperty", "microproperty": "moment"}
+        pretrainer = DSSLPretrainer(**params).fit(known)
+        assert np.isfinite(pretrainer.score(known[:4]))
+        with pytest.raises(InvalidInputError, match="no known 'moment'"):
+            pretrainer.score(new)
+
     def test_is_deterministic(self, fitted_pretrainer, new):
         first = fitted_pretrainer.score(new)
         assert isinstance(first, float)
