@@ -237,7 +237,7 @@ def _features(
         tables["composition"] = composition_features(read_crystals(graphs), found)
         source = found if {"forest", "svr"} & set(methods) else ""
     if "embeddings" in kinds and start.fitted is not None:
-        tables["embeddings"] = start.fitted.transform(graphs)
+        tables["embeddings"] = np.asarray(start.fitted.transform(graphs))
     return tables, source
 
 

@@ -126,7 +126,7 @@ def _clusters(
             "pretrained is None; clusters need the name of shipped weights, a path or a fitted "
             "DSSLPretrainer."
         )
-    embeddings = pretrainer.transform(structures).astype(np.float64)
+    embeddings = np.asarray(pretrainer.transform(structures), dtype=np.float64)
     if len(embeddings) < n_clusters:
         raise InvalidInputError(
             f"n_clusters={n_clusters} is more than the {len(embeddings)} structure(s)."
