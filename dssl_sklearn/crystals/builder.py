@@ -21,7 +21,7 @@ from dssl_sklearn.crystals.neighbors import build_graphs
 from dssl_sklearn.crystals.reading import read_sites, unusable
 from dssl_sklearn.crystals.table import CrystalTable, Tabular
 from dssl_sklearn.crystals.workers import count_workers, explained_kill
-from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
+from dssl_sklearn.exceptions import InvalidInputError
 
 #: Crystals per task of a worker process, and per table of the cache.
 CHUNK = 1024
@@ -60,7 +60,7 @@ class GraphBuilder:
         Raises
         ------
         InvalidInputError
-            If `X` is not a sequence of crystals.
+            If `X` is not a sequence of crystals, or holds graphs of other settings.
         InvalidStructureError
             Naming every crystal that cannot be used and why.
         """
@@ -84,13 +84,9 @@ class GraphBuilder:
         Raises
         ------
         InvalidInputError
-            If `X` is not a sequence of crystals.
-        InvalidStructureError
-            If ready graphs are of other settings, which no crystal is to blame for.
+            If `X` is not a sequence of crystals, or holds graphs of other settings.
         """
-        items = as_sequence(X, name)
-        self._refuse_other_settings(items)
-        parts = self._build(items, as_dataset=False, skip=True)
+        parts = self._build(as_sequence(X, name), as_dataset=False, skip=True)
         return [graph for part in parts for graph in part.graphs], all_reasons(parts)
 
     def dataset(self, X: Any, name: str = "X") -> GraphDataset:  # noqa: ANN401
@@ -101,8 +97,7 @@ class GraphBuilder:
         Raises
         ------
         InvalidInputError, InvalidStructureError
-            As `graphs`; and InvalidInputError for a `GraphDataset` of other settings, or without
-            the site properties.
+            As `graphs`.
         """
         if isinstance(X, GraphDataset) and len(X):
             return self._checked(X, name)
@@ -125,14 +120,12 @@ class GraphBuilder:
 
         Raises
         ------
-        InvalidInputError, InvalidStructureError
+        InvalidInputError
             As `usable_graphs`.
         """
         if isinstance(X, GraphDataset) and len(X):
             return self._checked(X, name), {}
-        items = as_sequence(X, name)
-        self._refuse_other_settings(items)
-        parts = self._build(items, as_dataset=True, skip=True)
+        parts = self._build(as_sequence(X, name), as_dataset=True, skip=True)
         datasets = [part.dataset for part in parts if part.dataset is not None]
         return GraphDataset.concatenate(datasets) if datasets else None, all_reasons(parts)
 
@@ -220,11 +213,11 @@ class GraphBuilder:
             of_crystal, crystals = [], []
             for index in places:
                 item = items[index]
+                if isinstance(item, CrystalGraph):
+                    self._check(item)
+                    ready[index] = item
+                    continue
                 try:
-                    if isinstance(item, CrystalGraph):
-                        self._check(item)
-                        ready[index] = item
-                        continue
                     crystals.append(read_sites(item, self.site_properties))
                     of_crystal.append(index)
                 except UnusableCrystalError as error:
@@ -259,29 +252,17 @@ class GraphBuilder:
             known |= {key: (built, row) for row, key in enumerate(of_row)}
         return {p: known[k] for p, k in zip(places, keys, strict=True) if k in known}
 
-    def _refuse_other_settings(self, items: Sequence[Any]) -> None:
-        """Raise if ready graphs are not of these settings: a mistake, no bad crystal."""
-        wrong = {}
-        for index, item in enumerate([] if isinstance(items, Tabular) else items):
-            try:
-                if isinstance(item, CrystalGraph):
-                    self._check(item)
-            except UnusableCrystalError as error:
-                wrong[index] = str(error)
-        if wrong:
-            raise InvalidStructureError(wrong, len(items))
-
     def _check(self, graph: CrystalGraph) -> None:
         """Refuse a ready graph of other settings."""
         if not self._fits(graph):
-            raise UnusableCrystalError(
-                f"a graph built with cutoff={graph.cutoff} and max_neighbors="
+            raise InvalidInputError(
+                f"found a graph built with cutoff={graph.cutoff} and max_neighbors="
                 f"{graph.max_neighbors}, expected {self.cutoff} and {self.max_neighbors}; "
                 "give StructureToGraph and the estimator the same values"
             )
         if missing := self._missing(graph.crystal):
-            raise UnusableCrystalError(
-                f"a graph without the site properties {missing}; give StructureToGraph "
+            raise InvalidInputError(
+                f"found a graph without the site properties {missing}; give StructureToGraph "
                 f"site_properties={list(self.site_properties)}"
             )
 

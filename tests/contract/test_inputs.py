@@ -92,7 +92,7 @@ def test_files_are_as_good_as_structures(all_cases, cells, tmp_path):
 
 def test_graphs_of_other_settings_are_refused(trained, train):
     graphs = StructureToGraph(cutoff=5.0).transform(train[0])
-    with pytest.raises(InvalidStructureError, match=r"cutoff=5.0"):
+    with pytest.raises(InvalidInputError, match=r"cutoff=5.0"):
         trained.fit(trained.estimator, graphs, train[1])
 
 

@@ -63,7 +63,6 @@ def bad_inputs(tmp_path):
     sites = [line.rsplit(" ", 1)[0] for line in poscar[8:]]
     lines = ["no names", *poscar[1:5], *poscar[6:8], *sites]
     (tmp_path / "POSCAR_of_vasp_4").write_text("\n".join(lines))
-    graph = GraphBuilder(6.0, 12).graphs([salt()])[0]
     fine = (np.array([6, 6]), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), 4 * np.eye(3))
     on_one_place = [[0.1, 0, 0], [1.1, 0, 0]]
     return [
@@ -106,7 +105,6 @@ def bad_inputs(tmp_path):
         (tmp_path / "two.cif", "holds 2 structures, expected one"),
         (tmp_path / "two.cif.gz", "holds 2 structures, expected one"),
         (tmp_path / "POSCAR_of_vasp_4", "names no elements"),
-        (graph, "a graph built with cutoff=6.0 and max_neighbors=12, expected 8.0"),
         (Crystal(fine[0][:1], *fine[1:]), "do not fit 1 sites"),
         (Crystal(np.array([0, 104]), *fine[1:]), "site 0 has atomic number 0"),
         (Crystal(fine[0], fine[1] + 1e7, fine[2]), "cells away"),

@@ -124,7 +124,7 @@ class TestUsing:
     def test_graphs_of_other_settings_are_no_bad_structures(self, tiny, corpus):
         model = DSSLRegressor(**tiny, on_error="skip").fit(*corpus)
         graphs = StructureToGraph(cutoff=5.0).transform(corpus[0])
-        with pytest.raises(InvalidStructureError, match=r"cutoff=5\.0"):
+        with pytest.raises(InvalidInputError, match=r"cutoff=5\.0"):
             model.predict(graphs)
 
     def test_nothing_but_bad_ones(self, tiny, corpus, fitted_pretrainer):

@@ -60,7 +60,7 @@ def test_the_cache_can_be_left_out(structures):
 def test_graphs_pass_through(structures):
     graphs = StructureToGraph().fit_transform(structures)
     assert all(StructureToGraph().transform(graphs) == graphs)
-    with pytest.raises(InvalidStructureError, match=r"cutoff=8\.0"):
+    with pytest.raises(InvalidInputError, match=r"cutoff=8\.0"):
         StructureToGraph(cutoff=5.0).transform(graphs)
 
 
