@@ -13,12 +13,11 @@ from dssl_sklearn.crystals.build_part import BuildPart, all_reasons, report
 from dssl_sklearn.crystals.cache import GRAPH_CACHE, Entry, content_keys
 from dssl_sklearn.crystals.chunks import piece_of
 from dssl_sklearn.crystals.dataset import GraphDataset
-from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 from dssl_sklearn.crystals.graph_table import GraphTable, without
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.crystals.neighbors import build_graphs
-from dssl_sklearn.crystals.reading import read_sites, unusable
+from dssl_sklearn.crystals.reading import read_table
 from dssl_sklearn.crystals.table import CrystalTable, Tabular
 from dssl_sklearn.crystals.workers import count_workers, explained_kill
 from dssl_sklearn.exceptions import InvalidInputError
@@ -181,7 +180,7 @@ class GraphBuilder:
     ) -> BuildPart:
         part = BuildPart()
         places = range(start, min(start + CHUNK, len(items)))
-        ready, crystals, of_crystal = self._read(items, places, part.reasons)
+        ready, crystals, of_crystal, part.reasons = self._read(items, places)
         entries = self._entries(crystals, of_crystal, part.reasons, cache=cache)
         part.isolated = [i for i, (table, row) in sorted(entries.items()) if table.n_isolated[row]]
         if not as_dataset:
@@ -197,36 +196,17 @@ class GraphBuilder:
         return part
 
     def _read(
-        self, items: Sequence[Any], places: range, reasons: dict[int, str]
-    ) -> tuple[dict[int, CrystalGraph], CrystalTable, list[int]]:
-        """Ready graphs by place, a table of the checked crystals, and the place of each of those.
-
-        Reasons against items are added to `reasons`.
-        """
-        ready: dict[int, CrystalGraph] = {}
+        self, items: Sequence[Any], places: range
+    ) -> tuple[dict[int, CrystalGraph], CrystalTable, list[int], dict[int, str]]:
+        """Ready graphs by place, and what `read_table` makes of the other crystals."""
         if isinstance(items, Tabular):
-            of_crystal = list(places)
-            table = items.crystal_table(places.start, places.stop).with_properties(
-                self.site_properties
-            )
-        else:
-            of_crystal, crystals = [], []
-            for index in places:
-                item = items[index]
-                if isinstance(item, CrystalGraph):
-                    self._check(item)
-                    ready[index] = item
-                    continue
-                try:
-                    crystals.append(read_sites(item, self.site_properties))
-                    of_crystal.append(index)
-                except UnusableCrystalError as error:
-                    reasons[index] = str(error)
-            table = CrystalTable.of(crystals)
-        if wrong := unusable(table):
-            reasons |= {of_crystal[row]: reason for row, reason in wrong.items()}
-            table, of_crystal = without(table, of_crystal, wrong)
-        return ready, table, of_crystal
+            return {}, *read_table(items, places, self.site_properties)
+        found = {index: items[index] for index in places}
+        ready = {i: item for i, item in found.items() if isinstance(item, CrystalGraph)}
+        for graph in ready.values():
+            self._check(graph)
+        others = [index for index in places if index not in ready]
+        return ready, *read_table(found, others, self.site_properties)
 
     def _entries(
         self, crystals: CrystalTable, places: list[int], reasons: dict[int, str], *, cache: bool

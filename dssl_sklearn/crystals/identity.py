@@ -16,8 +16,8 @@ from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.inputs import as_sequence
-from dssl_sklearn.crystals.reading import read_sites, unusable
-from dssl_sklearn.crystals.table import CrystalTable, Tabular
+from dssl_sklearn.crystals.reading import read_table
+from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 
 if TYPE_CHECKING:
@@ -47,26 +47,10 @@ def read_crystals(X: Any, name: str = "X") -> CrystalTable:  # noqa: ANN401 - th
         Naming every crystal that cannot be used and why.
     """
     items = as_sequence(X, name)
-    if isinstance(items, Tabular):
-        table = items.crystal_table(0, len(items))
-        reasons = unusable(table)
-    else:
-        table, reasons = _read_items(items)
+    table, _, reasons = read_table(items, range(len(items)))
     if reasons:
         raise InvalidStructureError(reasons, len(items))
     return table
-
-
-def _read_items(items: Any) -> tuple[CrystalTable, dict[int, str]]:  # noqa: ANN401
-    sites, places, reasons = [], [], {}
-    for index in range(len(items)):
-        try:
-            sites.append(read_sites(items[index]))
-            places.append(index)
-        except UnusableCrystalError as error:
-            reasons[index] = str(error)
-    table = CrystalTable.of(sites)
-    return table, reasons | {places[row]: reason for row, reason in unusable(table).items()}
 
 
 def composition(crystal: Crystal) -> Composition:

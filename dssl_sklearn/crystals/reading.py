@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.files import UnusableCrystalError, load_dict, load_file
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
-from dssl_sklearn.crystals.table import CrystalTable, Sites
+from dssl_sklearn.crystals.graph_table import without
+from dssl_sklearn.crystals.table import CrystalTable, Sites, Tabular
 
 #: Volume of the cell over the product of its edge lengths below which the cell counts as flat.
 _FLAT_CELL = 1e-6
@@ -53,6 +54,34 @@ def read_sites(item: Any, site_properties: tuple[str, ...] = ()) -> Sites:  # no
     """
     read = _reader_of(type(item))  # type: ignore[arg-type]  # a class that mypy takes as unhashable
     return read(item, site_properties)
+
+
+def read_table(
+    items: Any,  # noqa: ANN401 - tabular, or crystals by position
+    places: Sequence[int],
+    site_properties: tuple[str, ...] = (),
+) -> tuple[CrystalTable, list[int], dict[int, str]]:
+    """Read those of some crystals that can be used.
+
+    Returns a table of them, their places, and the reasons against the others by place. The places
+    in what is tabular have to be consecutive.
+    """
+    reasons: dict[int, str] = {}
+    of_row = list(places)
+    if isinstance(items, Tabular):
+        table = items.crystal_table(places[0], places[-1] + 1).with_properties(site_properties)
+    else:
+        found: dict[int, Sites] = {}
+        for index in places:
+            try:
+                found[index] = read_sites(items[index], site_properties)
+            except UnusableCrystalError as error:
+                reasons[index] = str(error)
+        table, of_row = CrystalTable.of(list(found.values())), list(found)
+    if wrong := unusable(table):
+        reasons |= {of_row[row]: reason for row, reason in wrong.items()}
+        table, of_row = without(table, of_row, wrong)
+    return table, of_row, reasons
 
 
 def unusable(crystals: CrystalTable) -> dict[int, str]:
