@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -63,15 +63,18 @@ class GraphBuilder:
         InvalidStructureError
             Naming every crystal that cannot be used and why.
         """
-        parts = self._build(as_sequence(X, name), as_dataset=False)
-        return [graph for part in parts for graph in part.graphs]
+        return self.usable_graphs(X, name, skip=False)[0]
 
     def usable_graphs(
         self,
         X: Any,  # noqa: ANN401
         name: str = "X",
+        *,
+        skip: bool = True,
     ) -> tuple[list[CrystalGraph], dict[int, str]]:
         """Build or look up the graphs of the crystals that can be used, as `graphs` does.
+
+        Without `skip` those are all of them, or an error is raised.
 
         Returns
         -------
@@ -82,10 +85,10 @@ class GraphBuilder:
 
         Raises
         ------
-        InvalidInputError
-            If `X` is not a sequence of crystals, or holds graphs of other settings.
+        InvalidInputError, InvalidStructureError
+            As `graphs`; InvalidStructureError only without `skip`.
         """
-        parts = self._build(as_sequence(X, name), as_dataset=False, skip=True)
+        parts = self._build(as_sequence(X, name), as_dataset=False, skip=skip)
         return [graph for part in parts for graph in part.graphs], all_reasons(parts)
 
     def dataset(self, X: Any, name: str = "X") -> GraphDataset:  # noqa: ANN401
@@ -98,15 +101,15 @@ class GraphBuilder:
         InvalidInputError, InvalidStructureError
             As `graphs`.
         """
-        if isinstance(X, GraphDataset) and len(X):
-            return self._checked(X, name)
-        parts = self._build(as_sequence(X, name), as_dataset=True)
-        return GraphDataset.concatenate([p.dataset for p in parts if p.dataset is not None])
+        graphs, _ = self.usable_dataset(X, name, skip=False)
+        return cast("GraphDataset", graphs)  # of all crystals, of which there are some
 
     def usable_dataset(
         self,
         X: Any,  # noqa: ANN401
         name: str = "X",
+        *,
+        skip: bool = True,
     ) -> tuple[GraphDataset | None, dict[int, str]]:
         """Build the data set of the crystals that can be used, as `usable_graphs` does.
 
@@ -119,12 +122,12 @@ class GraphBuilder:
 
         Raises
         ------
-        InvalidInputError
+        InvalidInputError, InvalidStructureError
             As `usable_graphs`.
         """
         if isinstance(X, GraphDataset) and len(X):
             return self._checked(X, name), {}
-        parts = self._build(as_sequence(X, name), as_dataset=True, skip=True)
+        parts = self._build(as_sequence(X, name), as_dataset=True, skip=skip)
         datasets = [part.dataset for part in parts if part.dataset is not None]
         return GraphDataset.concatenate(datasets) if datasets else None, all_reasons(parts)
 
@@ -149,9 +152,7 @@ class GraphBuilder:
     def _missing(self, record: Crystal | GraphDataset) -> list[str]:
         return sorted(set(self.site_properties) - set(record.site_properties))
 
-    def _build(
-        self, items: Sequence[Any], *, as_dataset: bool, skip: bool = False
-    ) -> list[BuildPart]:
+    def _build(self, items: Sequence[Any], *, as_dataset: bool, skip: bool) -> list[BuildPart]:
         starts = range(0, len(items), CHUNK)
         # Structures in a list come again in the next fold or grid point. Other sequences, such as a
         # corpus of arrays, are read once, and keeping their graphs as objects would cost memory.

@@ -278,7 +278,7 @@ class CrystalEstimator(BaseEstimator):
         `first` is the position of `X` in the input that it is a piece of.
         """
         builder = self._builder(self.architecture_, first=first, use_cache=use_cache)
-        return UsableGraphs.of(X, builder, skip=self.on_error == "skip", first=first)
+        return UsableGraphs.of(X, builder, skip=self.on_error == "skip")
 
     def _draw_seed(self) -> int:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))

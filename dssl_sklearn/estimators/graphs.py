@@ -129,10 +129,7 @@ class StructureToGraph(TransformerMixin, BaseEstimator):
             site_properties=tuple(self.site_properties),
             use_cache=self.cache,
         )
-        if self.on_error == "raise":
-            graphs, reasons = builder.graphs(X), dict[int, str]()
-        else:
-            graphs, reasons = builder.usable_graphs(X)
+        graphs, reasons = builder.usable_graphs(X, skip=self.on_error == "skip")
         rows = kept_rows(len(graphs), reasons)
         result = np.full(len(graphs) + len(reasons), None, dtype=object)
         for row, graph in zip(rows, graphs, strict=True):

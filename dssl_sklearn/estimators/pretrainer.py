@@ -372,9 +372,7 @@ class DSSLPretrainer(
         """
         wanted = tuple(dict.fromkeys(name for o in objectives for name in o.site_properties))
         builder = self._builder(architecture, site_properties=wanted)
-        if self.on_error != "skip":
-            return builder.dataset(X), {}
-        return usable_dataset(X, builder)
+        return usable_dataset(X, builder, skip=self.on_error == "skip")
 
     def _make_objectives(
         self, recipe: PretrainRecipe, start: DSSLPretrainer | None

@@ -41,11 +41,10 @@ class UsableGraphs:
     n_structures: int
 
     @classmethod
-    def of(cls, X: Any, builder: GraphBuilder, *, skip: bool, first: int = 0) -> UsableGraphs:  # noqa: ANN401
+    def of(cls, X: Any, builder: GraphBuilder, *, skip: bool) -> UsableGraphs:  # noqa: ANN401
         """Build the graphs of all crystals, or with `skip` of those that can be used.
 
-        A warning names what is skipped; `first` is the position of `X` in the input that it is a
-        piece of, from which the builder counts, too.
+        A warning names what is skipped.
 
         Raises
         ------
@@ -54,15 +53,12 @@ class UsableGraphs:
         InvalidStructureError
             If any crystal cannot be used, and `skip` is not set.
         """
-        if not skip:
-            every = builder.dataset(X)
-            return cls(every, np.arange(len(every)), len(every))
-        graphs, reasons = builder.usable_dataset(X)
+        graphs, reasons = builder.usable_dataset(X, skip=skip)
         n_usable = 0 if graphs is None else len(graphs)
         n_structures = n_usable + len(reasons)
         if reasons:
-            warn_skipped(reasons, first + n_structures, "get no result (NaN)")
-        rows = kept_rows(n_usable, [index - first for index in reasons])
+            warn_skipped(reasons, builder.first + n_structures, "get no result (NaN)")
+        rows = kept_rows(n_usable, [index - builder.first for index in reasons])
         return cls(graphs, rows, n_structures)
 
     def spread(self, values: NDArray[_Float]) -> NDArray[_Float]:
@@ -79,15 +75,20 @@ def kept_rows(n_usable: int, skipped: Collection[int]) -> NDArray[np.int64]:
     return np.setdiff1d(np.arange(n_usable + len(skipped)), np.fromiter(skipped, np.int64))
 
 
-def usable_dataset(X: Any, builder: GraphBuilder) -> tuple[GraphDataset, dict[int, str]]:  # noqa: ANN401
+def usable_dataset(
+    X: Any,  # noqa: ANN401
+    builder: GraphBuilder,
+    *,
+    skip: bool,
+) -> tuple[GraphDataset, dict[int, str]]:
     """Graphs to learn from, with a warning that names what is left out.
 
     Raises
     ------
     InvalidStructureError
-        If no crystal can be used.
+        If any crystal cannot be used, and `skip` is not set, or none can.
     """
-    graphs, reasons = builder.usable_dataset(X)
+    graphs, reasons = builder.usable_dataset(X, skip=skip)
     if graphs is None:
         raise InvalidStructureError(reasons, len(reasons))
     if reasons:
