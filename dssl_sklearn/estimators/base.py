@@ -8,7 +8,9 @@ from dataclasses import fields, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -34,6 +36,7 @@ from dssl_sklearn.training.callbacks import (
 from dssl_sklearn.training.data import HoldOut
 from dssl_sklearn.training.distributed import accelerator_of, agreed_seed, device_of
 from dssl_sklearn.training.finite import FiniteLoss
+from dssl_sklearn.training.inference import embed
 from dssl_sklearn.training.schedules import make_schedule
 
 _Recipe = TypeVar("_Recipe")
@@ -272,13 +275,20 @@ class CrystalEstimator(BaseEstimator):
         )
 
     @explains_memory
-    def _graphs_to_use(self, X: Any, *, first: int = 0, use_cache: bool = True) -> UsableGraphs:  # noqa: ANN401
+    def _graphs_to_use(self, X: Any, /, name: str = "X", **kwargs: Any) -> UsableGraphs:  # noqa: ANN401
         """Graphs for the fitted network, with a warning for crystals that are skipped.
 
-        `first` is the position of `X` in the input that it is a piece of.
+        Other arguments are those of the `GraphBuilder`.
         """
-        builder = self._builder(self.architecture_, first=first, use_cache=use_cache)
-        return UsableGraphs.of(X, builder, skip=self.on_error == "skip")
+        check_is_fitted(self, "net_")
+        builder = self._builder(self.architecture_, **kwargs)
+        return UsableGraphs.of(X, builder, name, skip=self.on_error == "skip")
+
+    @explains_memory
+    def _embeddings(self, usable: UsableGraphs) -> NDArray[np.float32]:
+        """Embeddings by the fitted network, NaN for crystals that are skipped."""
+        net = self.net_
+        return usable.spread(embed(self.encoder_, usable.graphs, net.batch_size, net.device))
 
     def _draw_seed(self) -> int:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))

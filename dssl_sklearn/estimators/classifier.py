@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from dssl_sklearn.crystals.dataset import GraphDataset
@@ -345,7 +344,6 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         InvalidInputError, InvalidStructureError
             As `fit`.
         """
-        check_is_fitted(self, "net_")
         return self._probabilities(self._graphs_to_use(X))
 
     def predict_proba_iter(
@@ -404,7 +402,6 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         InvalidInputError, InvalidStructureError
             As `fit`.
         """
-        check_is_fitted(self, "net_")
         return self._labels(self.predict_proba(X))
 
     def predict_iter(self, X: Iterable[Any], *, chunk_size: int = 1024) -> Iterator[NDArray[Any]]:

@@ -26,7 +26,7 @@ from dssl_sklearn.estimators.pretrained import resolve_pretrained
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from dssl_sklearn.estimators.record import fit_record
 from dssl_sklearn.estimators.resuming import last_good, train
-from dssl_sklearn.estimators.skipping import UsableGraphs, usable_dataset
+from dssl_sklearn.estimators.skipping import usable_dataset
 from dssl_sklearn.estimators.streaming import stream
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.architecture import Architecture
@@ -478,7 +478,7 @@ class DSSLPretrainer(
         InvalidInputError, InvalidStructureError
             As `fit`.
         """
-        return self._embeddings(self._usable_graphs(X))
+        return self._embeddings(self._graphs_to_use(X))
 
     def transform_iter(
         self, X: Iterable[Any], *, chunk_size: int = 1024
@@ -505,12 +505,6 @@ class DSSLPretrainer(
         return stream(self, X, chunk_size, self._embeddings)
 
     @explains_memory
-    def _embeddings(self, usable: UsableGraphs) -> NDArray[np.float32]:
-        embeddings = [crystals for _, crystals, _ in self._encode(usable.graphs)]
-        nothing = np.empty((0, self.n_features_out_), dtype=np.float32)
-        return usable.spread(np.concatenate(embeddings or [nothing]))
-
-    @explains_memory
     def transform_sites(self, X: Any) -> list[NDArray[np.float32]]:  # noqa: ANN401
         """Embed the sites of crystals.
 
@@ -532,26 +526,14 @@ class DSSLPretrainer(
         InvalidInputError, InvalidStructureError
             As `fit`.
         """
-        usable = self._usable_graphs(X)
-        nothing = np.empty((0, self.encoder_.site_width), dtype=np.float32)
-        found = [nothing] * usable.n_structures
+        usable, net = self._graphs_to_use(X), self.net_
+        batches = encode(self.encoder_, usable.graphs, net.batch_size, net.device)
         parts = [
             part
-            for sites, _, n_sites in self._encode(usable.graphs)
+            for sites, _, n_sites in batches
             for part in np.split(sites, np.cumsum(n_sites)[:-1])
         ]
-        for row, part in zip(usable.rows, parts, strict=True):
-            found[row] = part
-        return found
-
-    def _usable_graphs(self, X: Any) -> UsableGraphs:  # noqa: ANN401
-        check_is_fitted(self, "net_")
-        return self._graphs_to_use(X)
-
-    def _encode(self, graphs: GraphDataset | None) -> Any:  # noqa: ANN401
-        if graphs is None:
-            return ()
-        return encode(self.encoder_, graphs, self.net_.batch_size, self.net_.device)
+        return usable.spread_sites(parts, np.empty((0, self.encoder_.site_width), np.float32))
 
     @explains_memory
     def score(self, X: Any, y: object = None) -> float:  # noqa: ANN401

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from dssl_sklearn.crystals.builder import GraphBuilder
@@ -317,7 +316,6 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         return self
 
     def _predict_raw(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
-        check_is_fitted(self, "net_")
         return self._outputs(self._graphs_to_use(X))
 
     @explains_memory

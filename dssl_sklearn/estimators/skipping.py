@@ -41,7 +41,7 @@ class UsableGraphs:
     n_structures: int
 
     @classmethod
-    def of(cls, X: Any, builder: GraphBuilder, *, skip: bool) -> UsableGraphs:  # noqa: ANN401
+    def of(cls, X: Any, builder: GraphBuilder, name: str = "X", *, skip: bool) -> UsableGraphs:  # noqa: ANN401
         """Build the graphs of all crystals, or with `skip` of those that can be used.
 
         A warning names what is skipped.
@@ -53,11 +53,11 @@ class UsableGraphs:
         InvalidStructureError
             If any crystal cannot be used, and `skip` is not set.
         """
-        graphs, reasons = builder.usable_dataset(X, skip=skip)
+        graphs, reasons = builder.usable_dataset(X, name, skip=skip)
         n_usable = 0 if graphs is None else len(graphs)
         n_structures = n_usable + len(reasons)
         if reasons:
-            warn_skipped(reasons, builder.first + n_structures, "get no result (NaN)")
+            warn_skipped(reasons, builder.first + n_structures, "get no result (NaN)", name)
         rows = kept_rows(n_usable, [index - builder.first for index in reasons])
         return cls(graphs, rows, n_structures)
 
@@ -68,6 +68,15 @@ class UsableGraphs:
         result = np.full((self.n_structures, *values.shape[1:]), np.nan, dtype=values.dtype)
         result[self.rows] = values
         return result
+
+    def spread_sites(
+        self, values: Sequence[NDArray[_Float]], nothing: NDArray[_Float]
+    ) -> list[NDArray[_Float]]:
+        """Put arrays of the usable crystals in their places, with `nothing` in the others."""
+        found = [nothing] * self.n_structures
+        for row, of_sites in zip(self.rows, values, strict=True):
+            found[row] = of_sites
+        return found
 
 
 def kept_rows(n_usable: int, skipped: Collection[int]) -> NDArray[np.int64]:

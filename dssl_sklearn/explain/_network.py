@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,12 @@ from torch import Tensor
 
 from dssl_sklearn._checks import is_number
 from dssl_sklearn.crystals.batch import CrystalBatch
-from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.property import PropertyEstimator
+from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.explain.attributions import SiteAttributions
 from dssl_sklearn.training.data import EdgeBudgetSampler
 
 
@@ -39,23 +40,33 @@ def check_estimator(estimator: object, kind: type[CrystalEstimator], wanted: str
     check_is_fitted(estimator, "net_")
 
 
-def graphs_of(estimator: CrystalEstimator, structures: Any) -> GraphDataset:  # noqa: ANN401
-    """Graphs in the settings that the network was trained with.
+def graphs_of(estimator: CrystalEstimator, structures: Any) -> UsableGraphs:  # noqa: ANN401
+    """Graphs as `DSSLRegressor.predict` builds them, of ``structures`` in messages."""
+    return estimator._graphs_to_use(structures, "structures")  # noqa: SLF001 - the package's own
 
-    Raises
-    ------
-    InvalidInputError, InvalidStructureError
-        As `DSSLRegressor.predict`, with ``structures`` as the name of the argument.
-    """
-    architecture = estimator.architecture_
-    builder = GraphBuilder(architecture.cutoff, architecture.max_neighbors, n_jobs=estimator.n_jobs)
-    return builder.dataset(structures, "structures")
+
+def explained(
+    estimator: PropertyEstimator,
+    structures: Any,  # noqa: ANN401
+    split: Callable[[GraphDataset], SiteAttributions],
+) -> SiteAttributions:
+    """Split predictions for crystals; skipped ones get no values and NaN for the rest."""
+    usable, nothing = graphs_of(estimator, structures), np.empty(0)
+    none = SiteAttributions([], nothing, nothing)
+    found = none if usable.graphs is None else split(usable.graphs)
+    return SiteAttributions(
+        usable.spread_sites(found.values, nothing),
+        usable.spread(found.baselines),
+        usable.spread(found.predictions),
+    )
 
 
 def batches_of(
-    estimator: CrystalEstimator, graphs: GraphDataset
+    estimator: CrystalEstimator, graphs: GraphDataset | None
 ) -> Iterator[tuple[CrystalBatch, NDArray[np.int64]]]:
     """Batches in order, on the network's device, with the numbers of sites of their crystals."""
+    if graphs is None:
+        return
     net = estimator.net_
     for indices in EdgeBudgetSampler(graphs.n_edges, net.batch_size, shuffle=False):
         yield graphs.batch(indices).to(net.device), graphs.n_sites[indices]

@@ -38,14 +38,15 @@ def attention_weights(
     Returns
     -------
     list of ndarray of shape (n_sites,), float64
-        One array per crystal, sites in the order of the structure; each sums to 1.
+        One array per crystal, sites in the order of the structure; each sums to 1, or is empty for
+        a skipped structure.
 
     Raises
     ------
     InvalidInputError
         If the readout is another one, or `estimator` holds no network.
     InvalidStructureError
-        If a crystal cannot be used.
+        If a crystal cannot be used, unless the estimator has ``on_error="skip"``.
     NotFittedError
         If the estimator is not fitted.
 
@@ -68,9 +69,10 @@ def attention_weights(
             f"estimator has the readout {type(readout).__name__}, which has no attention weights; "
             "fit it with readout='attention' (or recipe='paper')"
         )
+    usable = graphs_of(estimator, structures)
     weights: list[NDArray[np.float64]] = []
     with torch.inference_mode():
-        for batch, n_sites in batches_of(estimator, graphs_of(estimator, structures)):
+        for batch, n_sites in batches_of(estimator, usable.graphs):
             of_sites = readout.weights(encoder.backbone(batch), batch).squeeze(1)
             weights += split_sites(of_sites, n_sites)
-    return weights
+    return usable.spread_sites(weights, np.empty(0))

@@ -16,7 +16,8 @@ Values = NDArray[np.float64]
 class SiteAttributions(Sequence[Values]):
     """Predictions split over the sites of the crystals; a sequence of one array per crystal.
 
-    For crystal ``i``, ``baselines[i] + self[i].sum() + residuals[i] == predictions[i]``.
+    For crystal ``i``, ``baselines[i] + self[i].sum() + residuals[i] == predictions[i]``. A crystal
+    that an estimator with ``on_error="skip"`` skips has an empty array, and NaN for the rest.
 
     Attributes
     ----------

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dssl_sklearn.crystals.batch import CrystalBatch
+from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.explain._network import (
@@ -16,7 +17,7 @@ from dssl_sklearn.explain._network import (
     batches_of,
     beside_network,
     check_estimator,
-    graphs_of,
+    explained,
     split_sites,
 )
 from dssl_sklearn.explain.attributions import SiteAttributions
@@ -75,7 +76,7 @@ def site_contributions(
         If the head or the readout does not allow the split, `target` does not exist, or
         `estimator` holds no network.
     InvalidStructureError
-        If a crystal cannot be used.
+        If a crystal cannot be used, unless the estimator has ``on_error="skip"``.
     NotFittedError
         If the estimator is not fitted.
 
@@ -96,21 +97,24 @@ def site_contributions(
     unit = TargetUnit.of(estimator, target)
     model = estimator.net_.module_.eval()
     _check_additive(model)
-    graphs = graphs_of(estimator, structures)
-    values, outputs = [], []
-    with torch.inference_mode():
-        zero = torch.zeros_like(model.mean).unsqueeze(0)
-        offset = model.head(zero).mean(dim=1)[:, unit.column]
-        for batch, n_sites in batches_of(estimator, graphs):
-            sites = model.encoder.backbone(batch)
-            terms, weights = _terms(model.encoder.readout, sites, batch)
-            of_sites = model.head((terms - weights * model.mean) / model.scale).mean(dim=1)
-            values += split_sites((of_sites[:, unit.column] - offset) * unit.scale, n_sites)
-            outputs.append(model(batch).mean(dim=1)[:, unit.column].double().cpu().numpy())
-    beside = beside_network(estimator, graphs, unit)
-    baselines = unit.scale * float(offset) + unit.mean + beside
-    predictions = unit.scale * np.concatenate(outputs) + unit.mean + beside
-    return SiteAttributions(values, baselines, predictions)
+
+    def split(graphs: GraphDataset) -> SiteAttributions:
+        values, outputs = [], []
+        with torch.inference_mode():
+            zero = torch.zeros_like(model.mean).unsqueeze(0)
+            offset = model.head(zero).mean(dim=1)[:, unit.column]
+            for batch, n_sites in batches_of(estimator, graphs):
+                sites = model.encoder.backbone(batch)
+                terms, weights = _terms(model.encoder.readout, sites, batch)
+                of_sites = model.head((terms - weights * model.mean) / model.scale).mean(dim=1)
+                values += split_sites((of_sites[:, unit.column] - offset) * unit.scale, n_sites)
+                outputs.append(model(batch).mean(dim=1)[:, unit.column].double().cpu().numpy())
+        beside = beside_network(estimator, graphs, unit)
+        baselines = unit.scale * float(offset) + unit.mean + beside
+        predictions = unit.scale * np.concatenate(outputs) + unit.mean + beside
+        return SiteAttributions(values, baselines, predictions)
+
+    return explained(estimator, structures, split)
 
 
 def is_additive(estimator: PropertyEstimator) -> bool:

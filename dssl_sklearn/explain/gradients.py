@@ -20,7 +20,7 @@ from dssl_sklearn.explain._network import (
     TargetUnit,
     beside_network,
     check_estimator,
-    graphs_of,
+    explained,
     split_sites,
 )
 from dssl_sklearn.explain.attributions import SiteAttributions
@@ -83,7 +83,7 @@ def integrated_gradients(
     InvalidInputError
         If an argument is unusable, or the backbone has no `SiteEncoder`.
     InvalidStructureError
-        If a crystal cannot be used.
+        If a crystal cannot be used, unless the estimator has ``on_error="skip"``.
     NotFittedError
         If the estimator is not fitted.
 
@@ -99,28 +99,31 @@ def integrated_gradients(
     model = estimator.net_.module_.eval()
     inputs = _site_encoder(model.encoder.backbone)
     method = _captum()
-    graphs = graphs_of(estimator, structures)
-    values, outputs, references = [], [], []
-    for index in range(len(graphs)):
-        crystal = _OneCrystal(estimator.net_, inputs, graphs, index, unit.column)
-        with torch.no_grad():
-            actual = inputs(crystal.batch(1).numbers).unsqueeze(0)
-            reference = _baseline(inputs, baseline).expand_as(actual).contiguous()
-            outputs.append(float(crystal(actual)))
-            references.append(float(crystal(reference)))
-        found = method(crystal).attribute(
-            actual,
-            baselines=reference,
-            n_steps=n_steps,
-            method="gausslegendre",
-            internal_batch_size=max(1, _EDGE_BUDGET // int(graphs.n_edges[index])),
+
+    def split(graphs: GraphDataset) -> SiteAttributions:
+        values, outputs, references = [], [], []
+        for index in range(len(graphs)):
+            crystal = _OneCrystal(estimator.net_, inputs, graphs, index, unit.column)
+            with torch.no_grad():
+                actual = inputs(crystal.batch(1).numbers).unsqueeze(0)
+                reference = _baseline(inputs, baseline).expand_as(actual).contiguous()
+                outputs.append(float(crystal(actual)))
+                references.append(float(crystal(reference)))
+            found = method(crystal).attribute(
+                actual,
+                baselines=reference,
+                n_steps=n_steps,
+                method="gausslegendre",
+                internal_batch_size=max(1, _EDGE_BUDGET // int(graphs.n_edges[index])),
+            )
+            of_sites = found.squeeze(0).sum(dim=1) * unit.scale
+            values += split_sites(of_sites, graphs.n_sites[index : index + 1])
+        rest = unit.mean + beside_network(estimator, graphs, unit)
+        return SiteAttributions(
+            values, unit.scale * np.array(references) + rest, unit.scale * np.array(outputs) + rest
         )
-        of_sites = found.squeeze(0).sum(dim=1) * unit.scale
-        values += split_sites(of_sites, graphs.n_sites[index : index + 1])
-    rest = unit.mean + beside_network(estimator, graphs, unit)
-    return SiteAttributions(
-        values, unit.scale * np.array(references) + rest, unit.scale * np.array(outputs) + rest
-    )
+
+    return explained(estimator, structures, split)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 
 from dssl_sklearn._checks import check_choice
-from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.exceptions import InvalidInputError, MissingDependencyError
 from dssl_sklearn.plotting.style import COLORS, GRAY, MARKERS, SEQUENTIAL, axes_for
-from dssl_sklearn.training.inference import embed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +29,7 @@ class EmbeddingMapDisplay:
     Parameters
     ----------
     coordinates : ndarray of shape (n_structures, 2)
-        Places on the map.
+        Places on the map, NaN for what has none.
     color : array-like of shape (n_structures,), default=None
         Numbers, or names of classes; missing ones are drawn in gray.
     color_label : str, default=None
@@ -114,7 +112,7 @@ class EmbeddingMapDisplay:
         InvalidInputError
             If the estimator gives no embeddings, or `color` does not fit.
         InvalidStructureError
-            If a crystal cannot be used.
+            If a crystal cannot be used, unless the estimator has ``on_error="skip"``.
         NotFittedError
             If the estimator is not fitted.
         MissingDependencyError
@@ -147,7 +145,7 @@ class EmbeddingMapDisplay:
         Parameters
         ----------
         embeddings : array-like of shape (n_structures, n_features)
-            What ``transform`` returned.
+            What ``transform`` returned; a row of NaN, of a skipped structure, is not drawn.
         color, color_label, method, random_state, ax, **plot_params
             As for `from_estimator`.
 
@@ -173,13 +171,16 @@ class EmbeddingMapDisplay:
             )
         if color_label is None and isinstance(color, pd.Series) and color.name is not None:
             color_label = str(color.name)
+        placed = np.isfinite(table).all(axis=1)
+        coordinates = np.full((len(table), 2), np.nan)
         if method == "pca":
             pca = PCA(n_components=2, random_state=0)
-            coordinates = pca.fit_transform(table)
+            coordinates[placed] = pca.fit_transform(table[placed])
             shares = [f"{share:.0%}" for share in pca.explained_variance_ratio_]
             labels = (f"PC 1 ({shares[0]} of variance)", f"PC 2 ({shares[1]} of variance)")
         else:
-            coordinates, labels = _umap(table, random_state), ("UMAP 1", "UMAP 2")
+            coordinates[placed] = _umap(table[placed], random_state)
+            labels = ("UMAP 1", "UMAP 2")
         display = cls(
             coordinates=coordinates, color=color, color_label=color_label, axis_labels=labels
         )
@@ -261,33 +262,31 @@ class EmbeddingMapDisplay:
 
 
 def _table(embeddings: ArrayLike) -> NDArray[np.float64]:
+    """Check embeddings; those of skipped crystals are NaN throughout, and stay so."""
     table = np.asarray(embeddings, dtype=np.float64)
-    if table.ndim != 2 or min(table.shape) < 2:
+    placed = table[~np.isnan(table).all(axis=1)] if table.ndim == 2 else table
+    if placed.ndim != 2 or min(placed.shape) < 2:
         raise InvalidInputError(
-            f"embeddings has shape {table.shape}, expected (n_structures, n_features) with at "
+            f"embeddings has shape {placed.shape}, expected (n_structures, n_features) with at "
             "least two of each for a map"
         )
-    if not np.isfinite(table).all():
-        row = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
+    wrong = ~np.isfinite(table).all(axis=1) & ~np.isnan(table).all(axis=1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
         raise InvalidInputError(f"embeddings has a NaN or infinite entry in row {row}")
     return table
 
 
 def _embed(estimator: Any, X: Any) -> NDArray[Any]:  # noqa: ANN401
     """Embeddings of a transformer, or those that the head of a predictor reads."""
-    if hasattr(estimator, "transform"):
-        return np.asarray(estimator.transform(X))
-    if not isinstance(estimator, PropertyEstimator):
+    if isinstance(estimator, PropertyEstimator):
+        return estimator._embeddings(estimator._graphs_to_use(X))  # noqa: SLF001 - the package's own
+    if not hasattr(estimator, "transform"):
         raise InvalidInputError(
             f"estimator of class {type(estimator).__name__} has no transform; give a "
             "DSSLPretrainer, DSSLRegressor or DSSLClassifier, or use from_embeddings"
         )
-    from sklearn.utils.validation import check_is_fitted
-
-    check_is_fitted(estimator, "net_")
-    net, architecture = estimator.net_, estimator.architecture_
-    builder = GraphBuilder(architecture.cutoff, architecture.max_neighbors, n_jobs=estimator.n_jobs)
-    return embed(estimator.encoder_, builder.dataset(X), net.batch_size, net.device)
+    return np.asarray(estimator.transform(X))
 
 
 def _umap(table: NDArray[np.float64], random_state: int | None) -> NDArray[np.float32]:

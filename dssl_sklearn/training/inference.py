@@ -14,7 +14,7 @@ from dssl_sklearn.training.data import EdgeBudgetSampler, prediction_batch_size
 
 
 def encode(
-    encoder: CrystalEncoder, graphs: GraphDataset, batch_size: int, device: str
+    encoder: CrystalEncoder, graphs: GraphDataset | None, batch_size: int, device: str
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]:
     """Embed crystals in order without gradients.
 
@@ -22,8 +22,8 @@ def encode(
     ----------
     encoder : CrystalEncoder
         On the device; switched to evaluation mode.
-    graphs : GraphDataset
-        Crystals.
+    graphs : GraphDataset or None
+        Crystals; None for none.
     batch_size : int
         Mean number of crystals in a batch; small crystals come in larger ones.
     device : str
@@ -38,6 +38,8 @@ def encode(
     ndarray of shape (n_crystals,)
         Sites of each crystal of the batch.
     """
+    if graphs is None:
+        return
     encoder.eval()
     size = prediction_batch_size(graphs.n_edges, batch_size)
     for indices in EdgeBudgetSampler(graphs.n_edges, size, shuffle=False):
@@ -47,9 +49,8 @@ def encode(
 
 
 def embed(
-    encoder: CrystalEncoder, graphs: GraphDataset, batch_size: int, device: str
+    encoder: CrystalEncoder, graphs: GraphDataset | None, batch_size: int, device: str
 ) -> NDArray[np.float32]:
     """Crystal embeddings of `encode` in one array, shape (n_crystals, crystal_width)."""
-    return np.concatenate(
-        [crystals for _, crystals, _ in encode(encoder, graphs, batch_size, device)]
-    )
+    parts = [crystals for _, crystals, _ in encode(encoder, graphs, batch_size, device)]
+    return np.concatenate(parts or [np.empty((0, encoder.crystal_width), dtype=np.float32)])

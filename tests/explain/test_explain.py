@@ -13,6 +13,7 @@ from dssl_sklearn.exceptions import (
     InvalidInputError,
     InvalidStructureError,
     MissingDependencyError,
+    SkippedStructuresWarning,
 )
 from dssl_sklearn.explain import (
     SiteAttributions,
@@ -218,6 +219,27 @@ def test_bad_input_is_explained(regressor, crystals, explain):
         explain(model, crystals[0])
     with pytest.raises(InvalidStructureError, match="structure 1"):
         explain(model, [crystals[0], 3])
+
+
+@pytest.mark.parametrize("explain", [site_contributions, integrated_gradients, attention_weights])
+def test_skipped_crystals_are_not_explained(regressor, crystals, explain):
+    model = copy.copy(regressor(head_params=LINEAR, readout="attention"))
+    model.set_params(on_error="skip")
+    expected = explain(model, crystals[:2])
+    mixed = [crystals[0], "nowhere.cif", crystals[1]]
+    with pytest.warns(SkippedStructuresWarning, match=r"1 unusable .* of 3 in structures"):
+        found = explain(model, mixed)
+    assert [len(values) for values in found] == [len(crystals[0]), 0, len(crystals[1])]
+    np.testing.assert_allclose(found[2], expected[1], rtol=1e-6)
+    with pytest.warns(SkippedStructuresWarning):
+        nothing = explain(model, [None, 3])
+    assert [values.tolist() for values in nothing] == [[], []]
+    if explain is not attention_weights:
+        with pytest.warns(SkippedStructuresWarning):
+            np.testing.assert_allclose(found.predictions, model.predict(mixed), atol=1e-5)
+        np.testing.assert_allclose(found.baselines[[0, 2]], expected.baselines, rtol=1e-6)
+        assert np.isnan(found.residuals).tolist() == [False, True, False]
+        assert np.isnan([nothing.baselines, nothing.predictions, nothing.residuals]).all()
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import copy
 import sys
 from types import ModuleType
 
@@ -8,7 +9,11 @@ from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import NotFittedError
 
 from dssl_sklearn import DSSLRegressor
-from dssl_sklearn.exceptions import InvalidInputError, MissingDependencyError
+from dssl_sklearn.exceptions import (
+    InvalidInputError,
+    MissingDependencyError,
+    SkippedStructuresWarning,
+)
 from dssl_sklearn.plotting import EmbeddingMapDisplay
 
 
@@ -45,6 +50,22 @@ def test_a_predictor_shows_what_its_head_reads(linear_regressor, elastic):
     np.testing.assert_allclose(
         np.abs(again.coordinates[::-1]), np.abs(display.coordinates), 0, 1e-4
     )
+
+
+@pytest.mark.parametrize("kind", ["pretrainer", "regressor"])
+def test_skipped_structures_have_no_place(fitted_pretrainer, linear_regressor, elastic, kind):
+    estimator = copy.copy(linear_regressor if kind == "regressor" else fitted_pretrainer)
+    estimator.set_params(on_error="skip")
+    structures, y = elastic[0][:20], elastic[1][:21]
+    expected = EmbeddingMapDisplay.from_estimator(estimator, structures).coordinates
+    mixed = [*structures[:7], "nowhere.cif", *structures[7:]]
+    with pytest.warns(SkippedStructuresWarning, match="structure 7: no such file"):
+        display = EmbeddingMapDisplay.from_estimator(estimator, mixed, color=y)
+    assert np.isnan(display.coordinates[7]).all()
+    np.testing.assert_allclose(np.delete(display.coordinates, 7, axis=0), expected, atol=1e-6)
+    display.figure_.canvas.draw()
+    with pytest.warns(SkippedStructuresWarning), pytest.raises(InvalidInputError, match="two"):
+        EmbeddingMapDisplay.from_estimator(estimator, [structures[0], None])
 
 
 def test_unknown_values_are_gray(embeddings):
