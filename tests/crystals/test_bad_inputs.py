@@ -132,7 +132,6 @@ def test_all_bad_inputs_are_named_in_one_error(bad_inputs):
     for index, words in expected.items():
         with pytest.raises(InvalidStructureError, match=words):
             raise InvalidStructureError({index: error.reasons[index]}, 1)
-        assert f"structure {index}: {error.reasons[index]}" in str(error)
     assert f"{len(expected)} unusable structure(s) of {len(X)}" in str(error)
     assert isinstance(error, DSSLError)
     assert isinstance(error, ValueError)
