@@ -12,6 +12,8 @@ from dssl_sklearn.crystals.elements import ELEMENT_SYMBOLS
 
 #: Largest file with one crystal that is read.
 _MAX_FILE_BYTES = 32 * 2**20
+#: What pymatgen remarks on most CIF files: 0.3333 is taken for 1/3.
+HARMLESS_REMARK = "fractional coordinates rounded to ideal values"
 
 
 class UnusableCrystalError(ValueError):
@@ -45,7 +47,9 @@ def load_file(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - pymatgen i
             f"{_MAX_FILE_BYTES // 2**20} MB"
         )
     try:
-        structures = _structures(Path(path))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", rf"Issues .* CIF: \d+ {HARMLESS_REMARK}[^\n]*$")
+            structures = _structures(path)
     except Exception as error:
         raise UnusableCrystalError(f"cannot read {shown!r}: {_first_line(error)}") from error
     if len(structures) != 1:

@@ -17,7 +17,7 @@ from dssl_sklearn.crystals.duplicates import (
     group_duplicates,
 )
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER, element_property
-from dssl_sklearn.crystals.files import UnusableCrystalError
+from dssl_sklearn.crystals.files import HARMLESS_REMARK, UnusableCrystalError
 from dssl_sklearn.crystals.graph_table import GraphTable, without
 from dssl_sklearn.crystals.identity import formula_keys
 from dssl_sklearn.crystals.neighbors import build_graphs
@@ -31,8 +31,6 @@ _CHUNK = 512
 _VOLUMES = (4.0, 80.0)
 #: Distance over the sum of the atomic radii below which two sites are too close.
 _TOO_CLOSE = 0.6
-#: What pymatgen remarks on most CIF files: 0.3333 is taken for 1/3.
-_HARMLESS = "fractional coordinates rounded to ideal values"
 
 
 class StructureCheck:
@@ -167,7 +165,7 @@ def _read_item(item: Any) -> tuple[Sites, list[str]]:  # noqa: ANN401
         warnings.simplefilter("always")
         sites = read_sites(item)
     remarks = [" ".join(str(warning.message).split()) for warning in caught]
-    worth_a_look = [remark[:300] for remark in remarks if _HARMLESS not in remark]
+    worth_a_look = [remark[:300] for remark in remarks if HARMLESS_REMARK not in remark]
     return sites, list(dict.fromkeys(worth_a_look))
 
 

@@ -1,5 +1,6 @@
 import gzip
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -109,6 +110,16 @@ def bad_inputs(tmp_path):
         (Crystal(np.array([0, 104]), *fine[1:]), "site 0 has atomic number 0"),
         (Crystal(fine[0], fine[1] + 1e7, fine[2]), "cells away"),
     ]
+
+
+def test_thirds_of_a_cif_file_are_no_reason_for_a_warning(tmp_path):
+    lattice = Lattice.hexagonal(3.0, 5.0)
+    structure = Structure(lattice, ["Mg", "Mg"], [[0.3333, 0.6667, 0.25], [0.6667, 0.3333, 0.75]])
+    structure.to(filename=str(tmp_path / "mg.cif"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        graph = BUILDER.graphs([tmp_path / "mg.cif"])[0]
+    assert graph.crystal.frac_coords[0, 0] == pytest.approx(1 / 3, abs=1e-9)
 
 
 def test_messages_name_the_first_ones_and_the_error_all():
