@@ -6,7 +6,6 @@ import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import BaseCrossValidator, GroupKFold, StratifiedGroupKFold
 
 from dssl_sklearn._checks import check_integer
-from dssl_sklearn.crystals.cache import content_keys
-from dssl_sklearn.crystals.identity import read_crystals
+from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.model_selection.groups import GROUP_KINDS, GroupKind, structure_groups
 
@@ -98,7 +96,7 @@ class _StructureKFold(BaseCrossValidator):
                 UserWarning,
                 stacklevel=2,
             )
-        labels = self._groups(X)
+        labels = structure_groups(as_sequence(X), self._by, **self._settings())
         n_groups = len(np.unique(labels))
         if n_groups < self.n_splits:
             raise InvalidInputError(
@@ -112,33 +110,6 @@ class _StructureKFold(BaseCrossValidator):
         random_state = self.random_state if self.shuffle else None
         folds = kind(self.n_splits, shuffle=self.shuffle, random_state=random_state)
         yield from folds.split(np.zeros(len(labels)), y, labels)
-
-    def _groups(self, X: Any) -> NDArray[Any]:  # noqa: ANN401
-        """Groups of the crystals, those of the last call if the crystals are the same."""
-        crystals = read_crystals(X)
-        # Searches call `split` again and again; labels cost milliseconds a crystal, keys do not.
-        settings = self._settings()
-        weights = _state_of(settings.get("pretrained"))
-        keys = (repr(settings), weights, *content_keys(crystals, 0.0, 0))
-        last: tuple[Any, NDArray[Any]] | None = getattr(self, "_last", None)
-        if last is not None and last[0] == keys:
-            return last[1]
-        labels = structure_groups(X, self._by, **settings)
-        self._last = (keys, labels)
-        return labels
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the groups behind: other processes get the folds, not the splitter's memory."""
-        return {name: value for name, value in self.__dict__.items() if name != "_last"}
-
-
-def _state_of(pretrained: Any) -> Any:  # noqa: ANN401
-    """What differs where weights of the same name do: the time and size of a file, or the net."""
-    if isinstance(pretrained, str | os.PathLike) and Path(pretrained).is_file():
-        found = Path(pretrained).stat()
-        return found.st_mtime_ns, found.st_size
-    # Not its id, which another net may get once this one is gone.
-    return getattr(pretrained, "net_", None)
 
 
 class FormulaKFold(_StructureKFold):

@@ -1,9 +1,9 @@
-import pickle
-
 import numpy as np
 import pandas as pd
 import pytest
+from monty.io import zopen
 from pymatgen.core import Lattice, Structure
+from pymatgen.io import cif
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.model_selection import (
@@ -13,7 +13,7 @@ from sklearn.model_selection import (
     cross_val_score,
 )
 
-from dssl_sklearn import DSSLPretrainer, StructureToGraph
+from dssl_sklearn import StructureToGraph
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 from dssl_sklearn.model_selection import (
     ChemicalSystemKFold,
@@ -22,7 +22,6 @@ from dssl_sklearn.model_selection import (
     PrototypeKFold,
     structure_groups,
 )
-from dssl_sklearn.model_selection import splitters as splitters_module
 
 BY = {
     FormulaKFold: "formula",
@@ -104,52 +103,23 @@ def test_it_is_a_scikit_learn_splitter(make, crystals, splitter_class):
     assert clone(search).fit(crystals, y).n_splits_ == 3
 
 
-def test_groups_are_made_once_for_equal_crystals(make, crystals, monkeypatch):
-    calls = []
-    original = splitters_module.structure_groups
-    monkeypatch.setattr(
-        splitters_module,
-        "structure_groups",
-        lambda *args, **kwargs: calls.append(1) or original(*args, **kwargs),
-    )
-    splitter = make()
-    first = list(splitter.split(crystals))
-    again = list(splitter.split([structure.copy() for structure in crystals]))
-    assert len(calls) == 1
-    assert all((a[1] == b[1]).all() for a, b in zip(first, again, strict=True))
-    next(splitter.split(crystals[:59]))
-    assert len(calls) == 2
-    assert "_last" not in vars(pickle.loads(pickle.dumps(splitter)))
+def test_files_are_read_once(tmp_path, monkeypatch):
+    symbols = ["Fe", "Cu", "Ni", "Al", "Au", "Pt"]
+    paths = [str(tmp_path / f"{symbol}.cif") for symbol in symbols]
+    for path, symbol in zip(paths, symbols, strict=True):
+        Structure(Lattice.cubic(3), [symbol], [[0, 0, 0]]).to(filename=path)
+    opened = []
+    monkeypatch.setattr(cif, "zopen", lambda path, **how: opened.append(path) or zopen(path, **how))
+    assert len(list(FormulaKFold(2).split(paths))) == 2
+    assert opened == paths
 
 
-def test_changed_settings_change_the_groups(crystals, fitted_pretrainer):
-    splitter = ClusterKFold(2, pretrained=fitted_pretrainer)
-    assert set(np.unique(splitter._groups(crystals))) == {0, 1}
-    splitter.n_clusters = 4
-    assert len(np.unique(splitter._groups(crystals))) == 4
-
-
-def test_weights_written_anew_change_the_groups(crystals, fitted_pretrainer, tiny, tmp_path):
-    path = tmp_path / "mine.safetensors"
-    fitted_pretrainer.save(path)
-    splitter = ClusterKFold(3, pretrained=path)
-    first = splitter._groups(crystals)
-    assert splitter._groups(crystals) is first
-    other = DSSLPretrainer(**{**tiny, "random_state": 1}).fit(crystals[:20])
-    other.save(path)
-    expected = ClusterKFold(3, pretrained=other)._groups(crystals)
-    assert not np.array_equal(expected, first)
-    np.testing.assert_array_equal(splitter._groups(crystals), expected)
-
-
-def test_a_pretrainer_fitted_anew_changes_the_groups(crystals, tiny):
-    pretrainer = DSSLPretrainer(**tiny).fit(crystals[:20])
-    splitter = ClusterKFold(3, pretrained=pretrainer)
-    first = splitter._groups(crystals)
-    # It is held, so that no other net gets its identity.
-    assert pretrainer.net_ in splitter._last[0]
-    pretrainer.fit(crystals[20:40])
-    assert splitter._groups(crystals) is not first
+def test_clusters_may_outnumber_folds(crystals, fitted_pretrainer):
+    settings = {"pretrained": fitted_pretrainer, "n_clusters": 4}
+    labels = structure_groups(crystals, "cluster", **settings)
+    assert set(labels) == {0, 1, 2, 3}
+    for train, test in ClusterKFold(2, **settings).split(crystals):
+        assert not set(labels[train]) & set(labels[test])
 
 
 def test_stratified_folds_keep_the_classes(crystals):
@@ -160,6 +130,11 @@ def test_stratified_folds_keep_the_classes(crystals):
     assert len(cross_val_score(DummyClassifier(), crystals, y, cv=splitter)) == 3
     with pytest.raises(InvalidInputError, match="stratify=True needs y"):
         next(splitter.split(crystals))
+
+
+def test_messages_name_the_argument(make, crystals):
+    with pytest.raises(InvalidInputError, match="X is a single Structure"):
+        next(make().split(crystals[0]))
 
 
 def test_too_few_groups_are_counted():
