@@ -315,9 +315,6 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         self.fit_record_ = record
         return self
 
-    def _predict_raw(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
-        return self._outputs(self._graphs_to_use(X))
-
     @explains_memory
     def _outputs(self, usable: UsableGraphs) -> NDArray[np.float64]:
         """Outputs of every head, shape (n_structures, n_members, n_outputs); NaN where skipped."""

@@ -28,6 +28,11 @@ def new(elastic):
     return elastic[0][30:36]
 
 
+def outputs_of(model, X):
+    """What every head says, of shape (n_structures, n_members, n_outputs)."""
+    return model._outputs(model._graphs_to_use(X))
+
+
 @pytest.fixture
 def on_fitted(fitted_pretrainer):
     return {
@@ -155,9 +160,9 @@ class TestPool:
     def test_which_change_what_is_learned(self, tiny, train, new, predictor_class):
         model = predictor_class(pretrained=DSSLPretrainer(**tiny), max_epochs=1, random_state=0)
         y = train[1] > 2
-        without = model.fit(train[0], y)._predict_raw(new)
+        without = outputs_of(model.fit(train[0], y), new)
         assert not np.array_equal(
-            without, model.set_params(unlabeled=new).fit(train[0], y)._predict_raw(new)
+            without, outputs_of(model.set_params(unlabeled=new).fit(train[0], y), new)
         )
 
     def test_unlabeled_is_shared_by_copies(self, new, predictor_class):
@@ -203,22 +208,22 @@ class TestSampleWeight:
         weight[:4] = 0
         wrong = y.copy()
         wrong[:4] = 1 - y[:4]
-        expected = predictor_class(**tiny).fit(X[4:], y[4:])._predict_raw(new)
-        found = predictor_class(**tiny).fit(X, wrong, sample_weight=weight)._predict_raw(new)
+        expected = outputs_of(predictor_class(**tiny).fit(X[4:], y[4:]), new)
+        found = outputs_of(predictor_class(**tiny).fit(X, wrong, sample_weight=weight), new)
         np.testing.assert_array_equal(found, expected)
 
     def test_ones_change_nothing(self, tiny, train, new, predictor_class):
         y = train[1] > 2
-        expected = predictor_class(**tiny).fit(train[0], y)._predict_raw(new)
+        expected = outputs_of(predictor_class(**tiny).fit(train[0], y), new)
         found = predictor_class(**tiny).fit(train[0], y, sample_weight=[1] * 24)
-        np.testing.assert_array_equal(found._predict_raw(new), expected)
+        np.testing.assert_array_equal(outputs_of(found, new), expected)
 
     def test_a_common_factor_changes_nothing(self, tiny, train, new, predictor_class):
         y, weight = train[1] > 2, np.linspace(0.1, 2, 24)
         expected = predictor_class(**tiny).fit(train[0], y, sample_weight=weight)
         found = predictor_class(**tiny).fit(train[0], y, sample_weight=1000 * weight)
         np.testing.assert_allclose(
-            found._predict_raw(new), expected._predict_raw(new), rtol=1e-3, atol=1e-5
+            outputs_of(found, new), outputs_of(expected, new), rtol=1e-3, atol=1e-5
         )
 
     def test_pull_the_fit_to_the_heavy_rows(self, tiny, train):
@@ -420,7 +425,7 @@ class TestEarlyStopping:
             error = (stopped.predict(rows) - train[1][held_out]) / stopped.y_scale_
             loss = F.l1_loss(torch.tensor(error), torch.zeros(6))
         else:
-            logits = torch.tensor(stopped._predict_raw(rows))[:, 0]
+            logits = torch.tensor(outputs_of(stopped, rows))[:, 0]
             classes = (np.array(held_out) * 7 % 5 > 2).astype(int)
             loss = F.cross_entropy(logits, torch.tensor(classes), label_smoothing=0.2)
         assert float(loss) == pytest.approx(min(losses), rel=1e-4)
@@ -455,7 +460,7 @@ class TestLoss:
         params = {**tiny, "max_epochs": 1, "lr": 1e-12, "weight_decay": 0.0, "n_members": 4}
         model = DSSLRegressor(**params).fit(*train)
         target = (train[1] - model.y_mean_) / model.y_scale_
-        errors = abs(model._predict_raw(train[0])[..., 0] - target[:, None])
+        errors = abs(outputs_of(model, train[0])[..., 0] - target[:, None])
         assert model.history_[0, "train_loss"] == pytest.approx(errors.mean(), rel=1e-4)
 
     def test_of_the_paper(self, tiny_paper, train):
@@ -473,7 +478,7 @@ class TestLoss:
 class TestMembers:
     def test_their_mean_predicts_and_their_spread_is_the_std(self, tiny, train):
         model = DSSLRegressor(**tiny, n_members=5, kernel_share=0).fit(*train)
-        members = model._predict_raw(train[0])[..., 0] * model.y_scale_ + model.y_mean_
+        members = outputs_of(model, train[0])[..., 0] * model.y_scale_ + model.y_mean_
         assert members.shape == (24, 5)
         prediction, std = model.predict(train[0], return_std=True)
         assert prediction == pytest.approx(members.mean(1))
@@ -503,7 +508,7 @@ class TestMembers:
 
     def test_of_a_classifier_vote_with_their_probabilities(self, tiny, train):
         model = DSSLClassifier(**tiny, n_members=3, kernel_share=0.0).fit(train[0], train[1] > 2)
-        logits = torch.tensor(model._predict_raw(train[0]))
+        logits = torch.tensor(outputs_of(model, train[0]))
         expected = logits.softmax(dim=2).mean(dim=1).numpy()
         assert model.predict_proba(train[0]) == pytest.approx(expected)
 
