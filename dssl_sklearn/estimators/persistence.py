@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -286,22 +287,15 @@ def _kept(params: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, "pretrained": start} if start in list(shipped_weights()) else kept
 
 
-class _explained:  # noqa: N801 - reads as a word in `with`
+@contextmanager
+def _explained(source: str) -> Iterator[None]:
     """Turn what a malformed description makes fail into one error."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or (isinstance(error, WeightsError) and repr(self.source) in str(error)):
-            return
-        if isinstance(error, _MALFORMED):
-            raise WeightsError(
-                f"{self.source!r} has a description that does not fit: {error}"
-            ) from error
+    try:
+        yield
+    except _MALFORMED as error:
+        if isinstance(error, WeightsError) and repr(source) in str(error):
+            raise
+        raise WeightsError(f"{source!r} has a description that does not fit: {error}") from error
 
 
 def _jsonable(params: Mapping[str, Any]) -> dict[str, Any]:
