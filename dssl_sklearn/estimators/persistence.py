@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -25,13 +25,9 @@ from dssl_sklearn.estimators.untrusted import check_description, check_shapes, c
 from dssl_sklearn.exceptions import DSSLError, WeightsError
 from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
-from dssl_sklearn.objectives import (
-    WeightedObjectives,
-    objective_from_config,
-    objective_to_config,
-)
+from dssl_sklearn.objectives import WeightedObjectives, objective_from_config
 from dssl_sklearn.training.seeding import seeded
-from dssl_sklearn.training.weights import load_state, prefixed, read_weights, write_weights
+from dssl_sklearn.training.weights import load_state, read_weights, write_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,8 +45,6 @@ _LEFT_OUT = {"pretrained", "unlabeled", "callbacks", "net_params", "device", "n_
 }
 #: Arguments of a pretrainer that its objectives are made from.
 _OF_OBJECTIVES = {"objectives", "mask_ratio", "move", "microproperty", "contrastive_loss"}
-
-
 #: What a malformed description makes fail.
 _MALFORMED = (
     DSSLError,
@@ -64,8 +58,8 @@ _MALFORMED = (
 )
 
 
-class Persistent:
-    """Saving and loading for estimators that hold a net."""
+class Persistent(CrystalEstimator, ABC):
+    """Base of the estimators whose trained network can be saved and loaded."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, settings and history into one safetensors file, without pickle.
@@ -91,9 +85,10 @@ class Persistent:
         """
         check_is_fitted(self, "net_")
         check_path("path", path)
-        self._write(path)
-        estimator = cast("CrystalEstimator", self)
-        write_card(path, run_card(estimator, Path(path).stem, _describe(estimator)))
+        description = _describe(self)
+        tensors, own = self._contents()
+        write_weights(path, tensors, description | own)
+        write_card(path, run_card(self, Path(path).stem, description))
 
     def cite(self, data: str | Iterable[str] = ()) -> str:
         """Print and return the works to cite, as BibTeX.
@@ -117,7 +112,7 @@ class Persistent:
         InvalidInputError
             If a data set is unknown.
         """
-        keys = citation_keys(cast("CrystalEstimator", self), data)
+        keys = citation_keys(self, data)
         text = "\n\n".join(BIBTEX[key] for key in keys)
         print(text)  # noqa: T201 - what it is for
         return text
@@ -151,21 +146,13 @@ class Persistent:
         return cls._read(path)
 
     @abstractmethod
-    def _write(self, path: str | os.PathLike[str]) -> None: ...
+    def _contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors of the file, and what its description says beside `_describe`."""
 
     @classmethod
     @abstractmethod
-    def _read(cls, path: str | os.PathLike[str]) -> Self: ...
-
-
-def save_pretrainer(pretrainer: DSSLPretrainer, path: str | os.PathLike[str]) -> None:
-    """Write a fitted pretrainer; see `DSSLPretrainer.save`."""
-    tensors = prefixed("encoder.", pretrainer.encoder_.state_dict())
-    tensors |= prefixed("objectives.", pretrainer.net_.criterion_.state_dict())
-    config = _describe(pretrainer)
-    config["objectives"] = [objective_to_config(o) for o in pretrainer.objectives_]
-    config["has_statistics"] = pretrainer.net_.criterion_.has_statistics
-    write_weights(path, tensors, config)
+    def _read(cls, path: str | os.PathLike[str]) -> Self:
+        """Fitted estimator from a file."""
 
 
 def load_pretrainer(cls: type[_Pretrainer], path: str | os.PathLike[str]) -> _Pretrainer:
@@ -200,22 +187,6 @@ def load_pretrainer(cls: type[_Pretrainer], path: str | os.PathLike[str]) -> _Pr
         net.history = History(config["history"])
     record = shipped_record(path) or config.get("data")
     return pretrainer._set_fitted(net, architecture, objectives, record)
-
-
-def save_predictor(predictor: PropertyEstimator, path: str | os.PathLike[str]) -> None:
-    """Write a fitted predictor; see `DSSLRegressor.save`."""
-    config = _describe(predictor)
-    config["head"] = predictor.head_params_
-    config["targets"] = {
-        name: np.asarray(getattr(predictor, name)).tolist()
-        for name in predictor._target_state  # noqa: SLF001
-    }
-    tensors = prefixed("model.", predictor.net_.module_.state_dict())
-    kernel = predictor.kernel_
-    if kernel is not None:
-        of_kernel, config["kernel"] = kernel.to_file()
-        tensors |= of_kernel
-    write_weights(path, tensors, config)
 
 
 def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Predictor:

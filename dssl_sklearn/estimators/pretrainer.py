@@ -16,12 +16,12 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
-from torch import nn
+from torch import Tensor, nn
 
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.memory import explains_memory
-from dssl_sklearn.estimators.persistence import Persistent, load_pretrainer, save_pretrainer
+from dssl_sklearn.estimators.persistence import Persistent, load_pretrainer
 from dssl_sklearn.estimators.pretrained import resolve_pretrained
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from dssl_sklearn.estimators.record import fit_record
@@ -38,6 +38,7 @@ from dssl_sklearn.objectives import (
     Objective,
     WeightedObjectives,
     make_objectives,
+    objective_to_config,
 )
 from dssl_sklearn.training.callbacks import EmbeddingRank
 from dssl_sklearn.training.data import CrystalDataset
@@ -45,11 +46,10 @@ from dssl_sklearn.training.distributed import net_class
 from dssl_sklearn.training.inference import encode
 from dssl_sklearn.training.nets import PretextNet
 from dssl_sklearn.training.seeding import seeded
+from dssl_sklearn.training.weights import prefixed
 
 
-class DSSLPretrainer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, Persistent, CrystalEstimator
-):
+class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Persistent):
     """Learn crystal embeddings from unlabeled structures.
 
     A crystal graph network is trained on pretext tasks, which need no labels. The three tasks of
@@ -567,8 +567,14 @@ class DSSLPretrainer(
 
     # ---- keeping ---------------------------------------------------------------------------
 
-    def _write(self, path: str | os.PathLike[str]) -> None:
-        save_pretrainer(self, path)
+    def _contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        criterion = self.net_.criterion_
+        tensors = prefixed("encoder.", self.encoder_.state_dict())
+        tensors |= prefixed("objectives.", criterion.state_dict())
+        return tensors, {
+            "objectives": [objective_to_config(o) for o in self.objectives_],
+            "has_statistics": criterion.has_statistics,
+        }
 
     @classmethod
     def _read(cls, path: str | os.PathLike[str]) -> Self:

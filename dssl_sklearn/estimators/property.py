@@ -26,7 +26,7 @@ from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.kernel_part import ComparedCrystals, FrozenEncoder, KernelPart
 from dssl_sklearn.estimators.memory import explains_memory
-from dssl_sklearn.estimators.persistence import Persistent, load_predictor, save_predictor
+from dssl_sklearn.estimators.persistence import Persistent, load_predictor
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer, resolve_pretrained
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.recipes import FineTuneRecipe, RecipeName, backbone_lr_factor
@@ -43,12 +43,13 @@ from dssl_sklearn.training.distributed import net_class
 from dssl_sklearn.training.inference import embed
 from dssl_sklearn.training.nets import PropertyNet
 from dssl_sklearn.training.seeding import seeded
+from dssl_sklearn.training.weights import prefixed
 
 #: Arguments of `PropertyModel` that are not given in `head_params`.
 _OWN_ARGUMENTS = {"encoder", "n_outputs", "n_members"}
 
 
-class PropertyEstimator(Persistent, CrystalEstimator):
+class PropertyEstimator(Persistent):
     """Base of regressor and classifier: an encoder, pretrained or not, and a head."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -324,8 +325,14 @@ class PropertyEstimator(Persistent, CrystalEstimator):
         output: torch.Tensor = self.net_.forward(CrystalDataset(usable.graphs))
         return usable.spread(output.double().numpy())
 
-    def _write(self, path: str | os.PathLike[str]) -> None:
-        save_predictor(self, path)
+    def _contents(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        targets = {name: np.asarray(getattr(self, name)).tolist() for name in self._target_state}
+        entries: dict[str, Any] = {"head": self.head_params_, "targets": targets}
+        tensors = prefixed("model.", self.net_.module_.state_dict())
+        if self.kernel_ is not None:
+            of_kernel, entries["kernel"] = self.kernel_.to_file()
+            tensors |= of_kernel
+        return tensors, entries
 
     @classmethod
     def _read(cls, path: str | os.PathLike[str]) -> Self:
