@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -22,7 +22,7 @@ from dssl_sklearn.uncertainty._mapie import FittedModel, as_rows
 Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
-class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
+class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
     """Base of the estimators that give the predictions of another one a stated coverage."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
