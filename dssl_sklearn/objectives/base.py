@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
+from dssl_sklearn._checks import check_number
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.views.view import View, ViewSpec
 
@@ -81,10 +82,18 @@ class Objective(ABC):
     name: ClassVar[str]
 
     weight: float = 1.0
+    # Of the one view of `specs`. No fields yet: subclasses make fields of those that may be set.
+    mask_ratio = 0.0
+    move = 0.0
+    strain = 0.0
 
-    @abstractmethod
+    def __post_init__(self) -> None:
+        check_number("weight", self.weight, zero=True)
+        self.specs()
+
     def specs(self) -> tuple[ViewSpec, ...]:
-        """Views that the objective needs."""
+        """Views that the objective needs: one, the clean crystal but for what its fields change."""
+        return (ViewSpec(mask_ratio=self.mask_ratio, move=self.move, strain=self.strain),)
 
     @abstractmethod
     def make_head(self, site_width: int, crystal_width: int) -> ObjectiveHead:

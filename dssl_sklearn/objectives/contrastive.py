@@ -69,7 +69,7 @@ class Contrastive(Objective):
     redundancy: float = 0.005
 
     def __post_init__(self) -> None:
-        check_number("weight", self.weight, zero=True)
+        super().__post_init__()
         check_choice("loss", self.loss, CONTRASTIVE_LOSSES)
         check_number("temperature", self.temperature)
         check_number("redundancy", self.redundancy, zero=True)
@@ -77,7 +77,6 @@ class Contrastive(Objective):
             check_integer("projector", width)
         # A list would make the configuration unhashable.
         object.__setattr__(self, "projector", tuple(int(width) for width in self.projector))
-        self.specs()
         if self.move == self.mask_ratio == self.strain == 0:
             raise InvalidInputError(
                 "move, mask_ratio and strain are all 0, so both views of a crystal are the same; "

@@ -11,11 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dssl_sklearn._checks import check_number
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.models.descriptors import describe, element_table
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
-from dssl_sklearn.views.view import ViewSpec
 
 if TYPE_CHECKING:
     from dssl_sklearn.crystals.dataset import GraphDataset
@@ -71,14 +69,6 @@ class Descriptors(Objective):
 
     mask_ratio: float = 0.0
     move: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_number("weight", self.weight, zero=True)
-        self.specs()
-
-    def specs(self) -> tuple[ViewSpec, ...]:
-        """One view, the clean crystal unless `move` or `mask_ratio` is above 0."""
-        return (ViewSpec(mask_ratio=self.mask_ratio, move=self.move),)
 
     def make_head(self, site_width: int, crystal_width: int) -> ObjectiveHead:
         """Build the linear predictors of the sites and of the crystals."""

@@ -9,13 +9,12 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from dssl_sklearn._checks import check_integer, check_number
+from dssl_sklearn._checks import check_integer
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.segments import mean_over_sites, segment_count, segment_sum
 from dssl_sklearn.objectives._layers import EdgeHead
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
-from dssl_sklearn.views.view import ViewSpec
 
 
 @dataclass(frozen=True)
@@ -58,16 +57,11 @@ class Displacement(Objective):
     n_basis: int = 40
 
     def __post_init__(self) -> None:
-        check_number("weight", self.weight, zero=True)
+        super().__post_init__()
         check_integer("width", self.width)
         check_integer("n_basis", self.n_basis, minimum=2)
-        self.specs()
         if self.move == 0:
             raise InvalidInputError("move is 0, which leaves nothing to predict; set it above 0")
-
-    def specs(self) -> tuple[ViewSpec, ...]:
-        """One view with moved sites."""
-        return (ViewSpec(mask_ratio=self.mask_ratio, move=self.move),)
 
     def make_head(self, site_width: int, crystal_width: int) -> ObjectiveHead:
         """Build the predictor on the edges."""

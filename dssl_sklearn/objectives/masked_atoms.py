@@ -13,7 +13,6 @@ from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.objectives._layers import site_mlp
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
-from dssl_sklearn.views.view import ViewSpec
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,8 @@ class MaskedAtoms(Objective):
     move: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("weight", self.weight, zero=True)
+        super().__post_init__()
         check_number("mask_ratio", self.mask_ratio)
-        self.specs()
-
-    def specs(self) -> tuple[ViewSpec, ...]:
-        """One masked view."""
-        return (ViewSpec(mask_ratio=self.mask_ratio, move=self.move),)
 
     def make_head(self, site_width: int, crystal_width: int) -> ObjectiveHead:
         """Build the classifier of the masked sites."""

@@ -13,14 +13,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dssl_sklearn._checks import check_choice, check_integer, check_number
+from dssl_sklearn._checks import check_choice, check_integer
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.elements import ELEMENT_PROPERTY_NAMES, per_element_array
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.objectives._layers import mean_where, scale_of, site_mlp
 from dssl_sklearn.objectives._site_target import PropertyValues, SiteTarget
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
-from dssl_sklearn.views.view import ViewSpec
 
 if TYPE_CHECKING:
     from dssl_sklearn.crystals.dataset import GraphDataset
@@ -70,9 +69,8 @@ class Microproperty(Objective):
     n_classes: int | None = None
 
     def __post_init__(self) -> None:
-        check_number("weight", self.weight, zero=True)
+        super().__post_init__()
         check_choice("task", self.task, get_args(Task))
-        self.specs()
         if not isinstance(self.values, str):
             # Plain values, with None for NaN: comparable, hashable, and strict JSON.
             known = per_element_array(self.values)
@@ -97,10 +95,6 @@ class Microproperty(Objective):
         if not isinstance(self.values, str) or self.values in ELEMENT_PROPERTY_NAMES:
             return ()
         return (self.values.removeprefix("site:"),)
-
-    def specs(self) -> tuple[ViewSpec, ...]:
-        """One masked view, the one of `MaskedAtoms` with equal settings."""
-        return (ViewSpec(mask_ratio=self.mask_ratio, move=self.move),)
 
     def make_head(self, site_width: int, crystal_width: int) -> ObjectiveHead:
         """Build the predictor of the masked sites."""

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dssl_sklearn._checks import check_integer, check_number
+from dssl_sklearn._checks import check_integer
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.properties import Level
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.objectives._level_head import LevelHead
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
-from dssl_sklearn.views.view import ViewSpec
 
 if TYPE_CHECKING:
     from dssl_sklearn.crystals.dataset import GraphDataset
@@ -71,9 +70,8 @@ class Teacher(Objective):
     hidden: int = 64
 
     def __post_init__(self) -> None:
-        check_number("weight", self.weight, zero=True)
+        super().__post_init__()
         check_integer("hidden", self.hidden, minimum=0)
-        self.specs()
         for level in ("site", "crystal"):
             object.__setattr__(self, level, _checked_names(level, getattr(self, level)))
         names = [*self.site, *self.crystal]
@@ -93,10 +91,6 @@ class Teacher(Objective):
     def site_properties(self) -> tuple[str, ...]:
         """Names of the site properties."""
         return self.site
-
-    def specs(self) -> tuple[ViewSpec, ...]:
-        """One view, the clean crystal unless `move` or `mask_ratio` is above 0."""
-        return (ViewSpec(mask_ratio=self.mask_ratio, move=self.move),)
 
     def make_head(self, site_width: int, crystal_width: int) -> ObjectiveHead:
         """Build the predictors of the sites and of the crystals."""
