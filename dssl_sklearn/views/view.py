@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from dssl_sklearn._checks import check_choice, check_number, is_number
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.views.masking import mask_sites
@@ -48,14 +47,11 @@ class ViewSpec:
     draw: int = 0
 
     def __post_init__(self) -> None:
-        _check_range("mask_ratio", self.mask_ratio, upper=1.0)
-        _check_range("move", self.move)
-        _check_range("strain", self.strain)
-        if self.move_kind not in MOVE_KINDS:
-            raise InvalidInputError(
-                f"move_kind must be one of {', '.join(map(repr, MOVE_KINDS))}, "
-                f"got {self.move_kind!r}"
-            )
+        if not is_number(self.mask_ratio) or not 0 <= self.mask_ratio <= 1:
+            raise InvalidInputError(f"mask_ratio must be between 0 and 1, got {self.mask_ratio!r}")
+        check_number("move", self.move, zero=True)
+        check_number("strain", self.strain, zero=True)
+        check_choice("move_kind", self.move_kind, MOVE_KINDS)
         if self.move == 0:
             # Without moves their kind means nothing and must not keep equal views apart.
             object.__setattr__(self, "move_kind", MOVE_KINDS[0])
@@ -172,10 +168,3 @@ def stack_views(views: Sequence[CrystalBatch]) -> CrystalBatch:
 
 def _without_targets(batch: CrystalBatch) -> CrystalBatch:
     return replace(batch, site_properties={}, crystal_properties={})
-
-
-def _check_range(name: str, value: object, upper: float = math.inf) -> None:
-    usable = isinstance(value, int | float | np.integer | np.floating) and 0 <= value <= upper
-    if not usable or value == math.inf:
-        allowed = "a finite number >= 0" if upper == math.inf else f"between 0 and {upper:g}"
-        raise InvalidInputError(f"{name} must be {allowed}, got {value!r}")

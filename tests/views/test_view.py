@@ -18,6 +18,8 @@ def generator(seed=0):
     [
         ({"mask_ratio": 1.5}, "mask_ratio must be between 0 and 1, got 1.5"),
         ({"mask_ratio": float("nan")}, "mask_ratio must be between 0 and 1, got nan"),
+        ({"mask_ratio": True}, "mask_ratio must be between 0 and 1, got True"),
+        ({"move": True}, "move must be a finite number >= 0, got True"),
         ({"move": -0.1}, "move must be a finite number >= 0, got -0.1"),
         ({"move": "much"}, "move must be a finite number >= 0, got 'much'"),
         ({"strain": float("inf")}, "strain must be a finite number >= 0, got inf"),
