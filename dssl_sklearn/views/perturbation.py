@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from dssl_sklearn.crystals.batch import CrystalBatch, row_times_matrix
-from dssl_sklearn.exceptions import InvalidInputError
 
 #: Distributions of the random moves.
 MoveKind: TypeAlias = Literal["gaussian", "sphere"]
@@ -46,16 +45,7 @@ def move_sites(
     -------
     CrystalBatch
         Same edges, new positions and distances.
-
-    Raises
-    ------
-    InvalidInputError
-        If `kind` is unknown.
     """
-    if kind not in MOVE_KINDS:
-        raise InvalidInputError(
-            f"kind must be one of {', '.join(map(repr, MOVE_KINDS))}, got {kind!r}"
-        )
     positions = batch.positions
     moves = torch.randn(
         positions.shape, generator=generator, dtype=positions.dtype, device=positions.device
