@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import sem
 from scipy.stats import t as student
 
 #: Share of the intervals that hold the true difference, folds being independent.
@@ -44,10 +45,8 @@ class PairedDifference:
         reference = np.asarray(second, dtype=np.float64)
         differences = np.asarray(first, dtype=np.float64) - reference
         n = len(differences)
-        half_width = float("inf")
-        if n > 1:
-            error = differences.std(ddof=1) / np.sqrt(n)
-            half_width = float(student.ppf((1 + CONFIDENCE) / 2, n - 1) * error)
+        quantile = student.ppf((1 + CONFIDENCE) / 2, n - 1)
+        half_width = float(quantile * sem(differences)) if n > 1 else float("inf")
         return cls(float(differences.mean()), half_width, float(reference.mean()))
 
     @property
