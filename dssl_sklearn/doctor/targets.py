@@ -21,8 +21,6 @@ _SKEWED, _ENOUGH = 1.5, 20
 _FAR = 6.0
 #: Difference of the targets of equal crystals, over the spread of all targets, that is a conflict.
 _CONFLICT = 0.05
-#: MAD of a normal distribution over its standard deviation.
-_MAD_OF_NORMAL = 0.6745
 
 
 def target_columns(
@@ -144,7 +142,7 @@ def _distribution(
     name: str, values: NDArray[np.float64], rows: NDArray[np.intp]
 ) -> Iterator[Finding]:
     """Skew, with a look at logarithms, and outliers on the better of both scales."""
-    from scipy.stats import skew
+    from scipy.stats import median_abs_deviation, skew
 
     known = values[rows]
     of_log = ""
@@ -156,11 +154,10 @@ def _distribution(
             yield Finding(None, "log10_target", text)
         else:
             yield Finding(None, "skewed_target", text)
-    median = np.median(known)
-    mad = np.median(np.abs(known - median))
+    scale = median_abs_deviation(known, scale="normal")
     # Of few values, or where most are equal, there is no scale to judge the others by.
-    if mad > 0 and len(rows) >= _ENOUGH:
-        z = _MAD_OF_NORMAL * (known - median) / mad
+    if scale > 0 and len(rows) >= _ENOUGH:
+        z = (known - np.median(known)) / scale
         for place in np.flatnonzero(np.abs(z) > _FAR).tolist():
             index = int(rows[place])
             message = (
