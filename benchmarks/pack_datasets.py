@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Element
 
-from dssl_sklearn.datasets._files import read_json_gz, write_atomically
+from dssl_sklearn._atomic import atomic_path
+from dssl_sklearn.datasets._files import read_json_gz
 from dssl_sklearn.datasets._shipped import DATA_FOLDER, MILLIONTHS
 
 Record: TypeAlias = dict[str, Any]
@@ -124,11 +124,13 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True, help="folder of the *.json.gz files")
     parser.add_argument("--destination", type=Path, default=DATA_FOLDER)
     arguments = parser.parse_args()
+    arguments.destination.mkdir(parents=True, exist_ok=True)
     for file_name, (name, columns) in SETS.items():
         records = read_json_gz(arguments.source / file_name, "Give its folder as --source.")
         arrays: dict[str, Any] = pack(records, columns)
         path = arguments.destination / f"{name}.npz"
-        write_atomically(path, partial(np.savez_compressed, **arrays))
+        with atomic_path(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, **arrays)
         print(f"{path}: {len(records)} crystals, {path.stat().st_size:,} bytes")
 
 

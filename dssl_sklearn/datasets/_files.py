@@ -7,15 +7,14 @@ import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dssl_sklearn._atomic import atomic_path
 from dssl_sklearn.exceptions import DatasetError
 
 # What zipfile, gzip, zlib, json and numpy raise on files that are cut short, altered or something
@@ -105,18 +104,3 @@ def read_json_gz(path: Path, cure: str) -> Any:  # noqa: ANN401 - JSON is any va
     """Read a gzipped JSON file; errors as in `read_npz`."""
     with explain_failure(path, cure), gzip.open(path, "rt", encoding="utf-8") as file:
         return json.load(file)
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file so that a whole one or none is there afterward, also after an interruption.
-
-    Parameters
-    ----------
-    path : Path
-        The file; its folder is made if needed.
-    write : callable
-        Writes the content into the binary file it is given.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as part, part.open("wb") as file:
-        write(file)

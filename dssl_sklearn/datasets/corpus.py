@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dssl_sklearn._atomic import atomic_path
 from dssl_sklearn._checks import check_path
 from dssl_sklearn.crystals.elements import ELEMENT_SYMBOLS, MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.identity import formula_amounts
 from dssl_sklearn.crystals.ragged import pointer, ranges
 from dssl_sklearn.crystals.table import CrystalTable
-from dssl_sklearn.datasets._files import explain_failure, read_npz, write_atomically
+from dssl_sklearn.datasets._files import explain_failure, read_npz
 from dssl_sklearn.exceptions import DatasetError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -214,7 +214,9 @@ class Corpus(Sequence[Crystal]):
         file = check_path("path", path)
         arrays: dict[str, Any] = {name: getattr(self, own) for own, name in _FILE_NAMES.items()}
         try:
-            write_atomically(file, partial(np.savez_compressed, **arrays))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(file) as part, part.open("wb") as stream:
+                np.savez_compressed(stream, **arrays)
         except OSError as error:
             raise DatasetError(f"cannot write {os.fspath(path)!r}: {error}") from error
 

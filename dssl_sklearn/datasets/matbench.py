@@ -7,15 +7,16 @@ import os
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold, StratifiedKFold
 
+from dssl_sklearn._atomic import atomic_path
 from dssl_sklearn._checks import check_choice
 from dssl_sklearn.datasets._bunch import make_bunch
-from dssl_sklearn.datasets._files import explain_failure, read_json_gz, write_atomically
+from dssl_sklearn.datasets._files import explain_failure, read_json_gz
 from dssl_sklearn.exceptions import DatasetError, InvalidInputError
 
 BASE_URL = "https://ml.materialsproject.org/projects"
@@ -283,22 +284,25 @@ def _read(path: Path, task: MatbenchTask) -> tuple[list[Any], NDArray[Any]]:
 
 
 def _download(url: str, path: Path, sha256: str) -> None:
-    def write(file: BinaryIO) -> None:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310 - BASE_URL is fixed
-            content = response.read()
-        found = hashlib.sha256(content).hexdigest()
-        if found != sha256:
-            raise ValueError(f"sha256 is {found}, expected {sha256}")
-        file.write(content)
-
     try:
-        write_atomically(path, write)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as part:
+            part.write_bytes(_fetched(url, sha256))
     except (OSError, ValueError) as error:
         raise DatasetError(
             f"cannot download {url} to {path} ({type(error).__name__}: {error}). Check the "
             f"connection, or download it by hand and name its folder as data_home or in "
             f"{DATA_HOME_VARIABLE}."
         ) from error
+
+
+def _fetched(url: str, sha256: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310 - BASE_URL is fixed
+        content: bytes = response.read()
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ValueError(f"sha256 is {found}, expected {sha256}")
+    return content
 
 
 def _identifiers(name: str, task: MatbenchTask) -> list[str]:
