@@ -233,9 +233,8 @@ def _features(
     tables: dict[str, Any] = {"graphs": graphs}
     source = ""
     if "composition" in kinds:
-        found = feature_source()
-        tables["composition"] = composition_features(read_crystals(graphs), found)
-        source = found if {"forest", "svr"} & set(methods) else ""
+        source = feature_source()
+        tables["composition"] = composition_features(read_crystals(graphs), source)
     if "embeddings" in kinds and start.fitted is not None:
         tables["embeddings"] = np.asarray(start.fitted.transform(graphs))
     return tables, source

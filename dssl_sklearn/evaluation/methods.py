@@ -127,7 +127,7 @@ def make_methods(start: Start, params: Mapping[str, Any]) -> dict[str, Method]:
         # Fine-tuning widens the mean to the readout of its recipe, and so does None from scratch.
         network["readout"] = None
     return {
-        "median": Method("median", "composition", lambda _: DummyRegressor(strategy="median")),
+        "median": Method("median", "graphs", lambda _: DummyRegressor(strategy="median")),
         "forest": Method("random forest, composition", "composition", _make_forest),
         "svr": Method("SVR, composition", "composition", _make_svr),
         "scratch": Method(

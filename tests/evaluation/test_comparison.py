@@ -56,6 +56,11 @@ def test_every_method_on_the_same_folds(compare, data):
         assert folds["mae"][fold] == pytest.approx(expected)
 
 
+def test_the_median_needs_no_features(compare, monkeypatch):
+    monkeypatch.setattr(comparison, "composition_features", None)
+    assert compare(methods=["median"]).feature_source == ""
+
+
 def test_the_seed_repeats_the_errors(compare):
     wanted = {"methods": ["svr", "pretrained"]}
     first, second = compare(**wanted), compare(**wanted)
