@@ -170,21 +170,13 @@ def formula_amounts(formula: str | Composition) -> dict[int, int]:
     return {number: amount // divisor for number, amount in whole.items()}
 
 
-class CrystalMatcher:
-    """Says whether two crystals of one formula are the same crystal.
+def same_crystal(one: Crystal, other: Crystal) -> bool:
+    """Whether two crystals are the same one.
 
     pymatgen's ``StructureMatcher`` with its default tolerances decides, on primitive cells scaled
     to one volume per atom: the choice of cell, orientation, origin, order of sites, a small
     relaxation and a change of volume do not count, while polymorphs stay apart.
     """
+    from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    def __init__(self) -> None:
-        from pymatgen.analysis.structure_matcher import StructureMatcher
-
-        self._matcher = StructureMatcher()
-
-    def same(self, one: Crystal, other: Crystal) -> bool:
-        """Whether both are one crystal."""
-        if formula_key(one.numbers) != formula_key(other.numbers):
-            return False
-        return bool(self._matcher.fit(one.to_structure(), other.to_structure()))
+    return bool(StructureMatcher().fit(one.to_structure(), other.to_structure()))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dssl_sklearn.crystals.identity import CrystalMatcher, formula_key, read_crystals
+from dssl_sklearn.crystals.identity import formula_key, read_crystals, same_crystal
 from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.datasets import load_corpus
 from dssl_sklearn.estimators.pretrained import resolve_pretrained, shipped_weights
@@ -78,12 +78,11 @@ def pretraining_overlap(
         corpus = load_corpus(corpus)
     known = read_crystals(corpus, "corpus")
     rows_of = _rows_by_formula(known, {formula_key(c.numbers) for c in _crystals(asked)})
-    matcher = CrystalMatcher()
     found = [
         index
         for index, crystal in enumerate(_crystals(asked))
         if any(
-            matcher.same(crystal, known.crystal(row))
+            same_crystal(crystal, known.crystal(row))
             for row in rows_of.get(formula_key(crystal.numbers), ())
         )
     ]

@@ -6,13 +6,13 @@ from dssl_sklearn import StructureToGraph
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.identity import (
-    CrystalMatcher,
     chemical_system,
     composition,
     formula_key,
     prototype,
     read_crystals,
     reduced_formula,
+    same_crystal,
 )
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 
@@ -101,22 +101,20 @@ def test_formula_keys_tell_formulas_apart():
 
 
 def test_copies_are_the_same_crystal(halite, polymorphs):
-    matcher = CrystalMatcher()
     for structure in [halite, *polymorphs]:
         crystal = crystal_of(structure)
         for name, copy in copies(structure).items():
-            assert matcher.same(crystal, crystal_of(copy)), name
+            assert same_crystal(crystal, crystal_of(copy)), name
 
 
 def test_other_crystals_are_not(halite, polymorphs):
-    matcher = CrystalMatcher()
     crystals = [crystal_of(structure) for structure in [halite, *polymorphs]]
     potassium = halite.copy()
     potassium.replace_species({"Na": "K"})
     crystals.append(crystal_of(potassium))
     for i, one in enumerate(crystals):
         for other in crystals[:i]:
-            assert not matcher.same(one, other)
+            assert not same_crystal(one, other)
 
 
 def test_sites_on_top_of_each_other_have_no_prototype():
