@@ -221,11 +221,6 @@ class CrystalEstimator(BaseEstimator):
         return tags
 
     @property
-    def history(self) -> Any:  # noqa: ANN401 - skorch's History
-        """History of the training, as of a skorch net (same as `history_`)."""
-        return self.history_
-
-    @property
     def encoder_(self) -> CrystalEncoder:
         """Trained backbone and readout."""
         check_is_fitted(self, "net_")

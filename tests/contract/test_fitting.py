@@ -43,7 +43,7 @@ class TestNotFitted:
                 getattr(estimator, name)(*arguments.get(name, (new,)))
 
     def test_fitted_attributes_are_missing(self, trained):
-        for name in ("net_", "history_", "history", "architecture_", "encoder_"):
+        for name in ("net_", "history_", "architecture_", "encoder_"):
             assert not hasattr(trained.estimator, name)
 
     def test_fit_returns_the_estimator_itself(self, case, train):
