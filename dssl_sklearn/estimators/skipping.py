@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,25 @@ _Float = TypeVar("_Float", np.float32, np.float64)
 
 #: Skipped structures that a warning describes one by one.
 _MOST_SHOWN = 20
+
+
+class SkippedReport(NamedTuple):
+    """What a warning would say of the skipped structures of an input.
+
+    Attributes
+    ----------
+    reasons : mapping of int to str
+        Positions, with the reasons.
+    n_structures : int
+        Length of the input.
+    """
+
+    reasons: Mapping[int, str]
+    n_structures: int
+
+
+#: Where skipped structures are reported in place of a warning, if an estimator around asks for it.
+_reports: ContextVar[list[SkippedReport] | None] = ContextVar("_reports", default=None)
 
 
 @dataclass(frozen=True)
@@ -148,7 +169,12 @@ def leave_out(
 def warn_skipped(
     reasons: Mapping[int, str], n_structures: int, consequence: str, name: str = "X"
 ) -> None:
-    """Name the crystals that are skipped and why, all in one warning."""
+    """Name the crystals that are skipped and why, all in one warning or in a report."""
+    reports = _reports.get()
+    # Other inputs, such as `unlabeled`, are no parts of the X of an estimator around.
+    if reports is not None and name == "X":
+        reports.append(SkippedReport(reasons, n_structures))
+        return
     lines = [f"  structure {index}: {reason}" for index, reason in sorted(reasons.items())]
     if len(lines) > _MOST_SHOWN:
         others = ", ".join(map(str, sorted(reasons)[_MOST_SHOWN:]))
@@ -159,3 +185,22 @@ def warn_skipped(
         SkippedStructuresWarning,
         stacklevel=5,
     )
+
+
+@contextmanager
+def reported_skips() -> Iterator[list[SkippedReport]]:
+    """Gather what is skipped in place of warnings, for an estimator that knows the whole input.
+
+    Other processes and threads warn by themselves.
+
+    Yields
+    ------
+    list of SkippedReport
+        One for each warning that was not given, in order.
+    """
+    reports: list[SkippedReport] = []
+    token = _reports.set(reports)
+    try:
+        yield reports
+    finally:
+        _reports.reset(token)

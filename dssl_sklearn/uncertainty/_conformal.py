@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -15,11 +16,15 @@ from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
+from dssl_sklearn.estimators.skipping import SkippedReport, reported_skips, warn_skipped
 from dssl_sklearn.estimators.targets import check_length
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 from dssl_sklearn.uncertainty._mapie import FittedModel, as_rows
 
 Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+#: What a warning says of structures that the wrapped estimator skips.
+_LEFT_OUT = "are left out"
 
 
 class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
@@ -55,16 +60,17 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
         everything = np.arange(len(X))
         train, calibration = folds[0] if folds else (everything, everything)
         levels = self._levels(len(calibration))
-        if folds:
-            with positions_in(train, len(X)):
-                fitted = clone(self.estimator).fit(X[train], y[train])
-        else:
-            fitted = self.estimator
-        mapie = make(FittedModel(fitted), confidence_level=levels)
-        with positions_in(calibration, len(X)):
-            rows, targets = self._for_mapie(fitted, X[calibration], y[calibration])
-            self._levels(len(rows))
-            mapie.conformalize(rows, targets)
+        with whole_input(len(X)) as whole:
+            if folds:
+                with whole.part(train):
+                    fitted = clone(self.estimator).fit(X[train], y[train])
+            else:
+                fitted = self.estimator
+            mapie = make(FittedModel(fitted), confidence_level=levels)
+            with whole.part(calibration):
+                rows, targets = self._for_mapie(fitted, X[calibration], y[calibration])
+                self._levels(len(rows))
+                mapie.conformalize(rows, targets)
         # Only now, so that a fit that fails leaves the last one whole.
         self._set_calibrated(mapie)
         self.estimator_ = fitted
@@ -153,24 +159,77 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
         return tags
 
 
+@dataclass
+class WholeInput:
+    """An input that is used in parts, and what is left out of it.
+
+    Attributes
+    ----------
+    n_structures : int
+        Length of the whole.
+    skipped : dict of int to str
+        Positions in the whole of what is left out, with the reasons.
+    """
+
+    n_structures: int
+    skipped: dict[int, str] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, rows: NDArray[np.int64]) -> Iterator[None]:
+        """Have errors on crystals of a part, and what is left out, named by positions in the whole.
+
+        Parameters
+        ----------
+        rows : ndarray of int of shape (n_part,)
+            Positions of the part.
+
+        Raises
+        ------
+        InvalidStructureError
+            In place of one about the part.
+        """
+        try:
+            with reported_skips() as reports:
+                yield
+        except InvalidStructureError as error:
+            if error.n_structures != len(rows):
+                # On crystals of more or less than the part, such as `unlabeled` beside it.
+                raise
+            raise InvalidStructureError(_at(rows, error.reasons), self.n_structures) from error
+        finally:
+            self._gather(rows, reports)
+
+    def _gather(self, rows: NDArray[np.int64], reports: Sequence[SkippedReport]) -> None:
+        of_part = [report for report in reports if report.n_structures == len(rows)]
+        for report in of_part:
+            self.skipped.update(_at(rows, report.reasons))
+        if not of_part:
+            # Those of parts of the part, which an estimator made itself, have no known place.
+            for report in reports:
+                warn_skipped(report.reasons, report.n_structures, _LEFT_OUT)
+
+
 @contextmanager
-def positions_in(rows: NDArray[np.int64], n_structures: int) -> Iterator[None]:
-    """Have errors on crystals of a part name their positions in the whole.
+def whole_input(n_structures: int) -> Iterator[WholeInput]:
+    """Warn once of all that is left out of the parts of an input.
 
     Parameters
     ----------
-    rows : ndarray of int of shape (n_part,)
-        Positions of the part.
     n_structures : int
         Length of the whole.
 
-    Raises
+    Yields
     ------
-    InvalidStructureError
-        In place of the one about the part.
+    WholeInput
+        For the parts.
     """
+    whole = WholeInput(n_structures)
     try:
-        yield
-    except InvalidStructureError as error:
-        reasons = {int(rows[index]): reason for index, reason in error.reasons.items()}
-        raise InvalidStructureError(reasons, n_structures) from error
+        yield whole
+    finally:
+        if whole.skipped:
+            warn_skipped(whole.skipped, n_structures, _LEFT_OUT)
+
+
+def _at(rows: NDArray[np.int64], reasons: Mapping[int, str]) -> dict[int, str]:
+    return {int(rows[index]): reason for index, reason in reasons.items()}

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dssl_sklearn.estimators.targets import regression_targets
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.uncertainty._conformal import ConformalEstimator
+from dssl_sklearn.uncertainty._conformal import ConformalEstimator, whole_input
 from dssl_sklearn.uncertainty._mapie import as_rows, import_mapie
 
 
@@ -164,11 +164,9 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
             cv=check_cv(folds),
             n_jobs=self.n_jobs,
         )
-        with warnings.catch_warnings():
-            # Crystals that the estimator leaves out have no error; it warns of them itself.
-            warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-            warnings.filterwarnings("ignore", "(?s).*belongs to every resampling", UserWarning)
-            cross.fit_conformalize(rows, targets)
+        # The fit on all crystals, which comes first, names those that the folds leave out.
+        with whole_input(len(rows)) as whole, whole.part(np.arange(len(rows))):
+            _fit_conformalize(cross, rows, targets)
         self._set_calibrated(cross)
         self.__dict__.pop("estimator_", None)
         return self
@@ -260,6 +258,14 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
                 f"{type(model).__name__} has not; take an ensemble or a Gaussian process, or "
                 "normalize=False."
             )
+
+
+def _fit_conformalize(cross: Any, X: Any, y: NDArray[np.float64]) -> None:  # noqa: ANN401
+    with warnings.catch_warnings():
+        # Crystals that the estimator leaves out have no error.
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        warnings.filterwarnings("ignore", "(?s).*belongs to every resampling", UserWarning)
+        cross.fit_conformalize(X, y)
 
 
 def _known_targets(y: Any) -> NDArray[np.float64]:  # noqa: ANN401

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 from dssl_sklearn import DSSLClassifier
-from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.exceptions import InvalidInputError, SkippedStructuresWarning
 from dssl_sklearn.uncertainty import ConformalClassifier
 
 
@@ -78,6 +78,8 @@ def test_crystals_that_the_classifier_leaves_out(elastic, tiny):
     assert not sets.any()
     structures[3] = structures[30] = "no_such.cif"
     assert model.fit(structures, y).n_calibration_ == 11
+    with pytest.warns(SkippedStructuresWarning, match=r"of 40 in X(?s:.*)re 3:(?s:.*)re 30:"):
+        model.fit(structures, y)
     for n_usable in (3, 0):
         structures[28 + n_usable : 40] = ["no_such.cif"] * (12 - n_usable)
         structures[30] = elastic[0][30] if n_usable else "no_such.cif"

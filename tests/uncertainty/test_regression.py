@@ -1,4 +1,5 @@
 import pickle
+import re
 import sys
 
 import numpy as np
@@ -31,6 +32,7 @@ from dssl_sklearn.exceptions import (
     InvalidInputError,
     InvalidStructureError,
     MissingDependencyError,
+    SkippedStructuresWarning,
 )
 from dssl_sklearn.uncertainty import ConformalRegressor
 
@@ -196,6 +198,35 @@ class TestStructures:
         structures[5] = "no_such.cif"
         assert model.fit(structures, y).n_calibration_ == {"split": 19, "cv+": 38}[method]
 
+    @pytest.mark.parametrize("method", [*METHODS, "prefit"])
+    def test_one_warning_names_what_is_left_out_by_its_position_in_x(self, method, elastic, tiny):
+        structures = [*elastic[0][:40], None]
+        structures[3] = "no_such.cif"
+        y = [*elastic[1][:40], 1.0]
+        network = DSSLRegressor(**tiny, on_error="skip")
+        if method == "prefit":
+            network.fit(elastic[0][40:60], elastic[1][40:60])
+        folds = [(np.r_[0:10, 20:41], np.arange(10, 20)), (np.arange(10, 20), np.r_[0:10, 20:41])]
+        for cv in (folds, folds[::-1]):
+            model = ConformalRegressor(network, confidence_level=0.7, method=method, cv=cv)
+            with pytest.warns(SkippedStructuresWarning, match="2 unusable.* of 41 in X") as caught:
+                model.fit(structures, y)
+            assert len(caught) == 1
+            assert re.findall(r"structure (\d+):", str(caught[0].message)) == ["3", "40"]
+
+    def test_what_parts_of_a_part_leave_out_is_told_as_it_is(self, elastic, tiny):
+        class FitOnHalf(DSSLRegressor):
+            def fit(self, X, y):
+                return super().fit(X[1::2], y[1::2])
+
+        structures = [*elastic[0][:40]]
+        structures[3] = None
+        model = ConformalRegressor(FitOnHalf(**tiny, on_error="skip"), confidence_level=0.7)
+        model.set_params(cv=[(np.arange(30), np.arange(30, 40))])
+        with pytest.warns(SkippedStructuresWarning, match="1 unusable.* of 15 in X") as caught:
+            model.fit(structures, elastic[1][:40])
+        assert len(caught) == 1
+
     @pytest.mark.filterwarnings("ignore::UserWarning")
     def test_crystals_left_out_do_not_carry_a_level(self, elastic, tiny):
         structures, y = [*elastic[0][:30]], elastic[1][:30]
@@ -231,6 +262,17 @@ class TestStructures:
         with pytest.raises(InvalidStructureError) as error:
             model.set_params(method="cv+", cv=3).fit(structures, elastic[1][:30])
         assert set(error.value.reasons) == {7, 21}
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_bad_crystals_beside_x_keep_their_positions(self, method, elastic_table):
+        class WithUnlabeled(Ridge):
+            def fit(self, X, y):
+                raise InvalidStructureError({50: "no crystal"}, 60)
+
+        model = ConformalRegressor(WithUnlabeled(), confidence_level=0.5, method=method)
+        with pytest.raises(InvalidStructureError) as error:
+            model.fit(elastic_table[0][:40], elastic_table[1][:40])
+        assert set(error.value.reasons) == {50}
 
 
 class TestInterface:
