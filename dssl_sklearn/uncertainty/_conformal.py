@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import _safe_indexing, check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from dssl_sklearn.estimators.skipping import SkippedReport, reported_skips, warn_skipped
 from dssl_sklearn.estimators.targets import check_length
@@ -51,25 +51,30 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
         """Shuffled folds for `cv` given as a number."""
 
     def _fit_split(
-        self, make: Callable[..., Any], X: NDArray[Any], y: NDArray[Any], folds: Folds
+        self,
+        make: Callable[..., Any],
+        X: Any,  # noqa: ANN401
+        y: NDArray[Any],
+        folds: Folds,
     ) -> Self:
         """Fit on one part, or take the estimator as it is, and calibrate on the other part.
 
         `make` makes MAPIE's estimator from a fitted one.
         """
-        everything = np.arange(len(X))
+        everything = np.arange(len(y))
         train, calibration = folds[0] if folds else (everything, everything)
         levels = self._levels(len(calibration))
-        with whole_input(len(X)) as whole:
+        with whole_input(len(y)) as whole:
             if folds:
                 with whole.part(train):
-                    fitted = clone(self.estimator).fit(X[train], y[train])
+                    fitted = clone(self.estimator).fit(_safe_indexing(X, train), y[train])
             else:
                 fitted = self.estimator
             mapie = make(FittedModel(fitted), confidence_level=levels)
             with whole.part(calibration):
-                rows, targets = self._for_mapie(fitted, X[calibration], y[calibration])
-                self._levels(len(rows))
+                held_out = _safe_indexing(X, calibration)
+                rows, targets = self._for_mapie(fitted, held_out, y[calibration])
+                self._levels(len(targets))
                 mapie.conformalize(rows, targets)
         # Only now, so that a fit that fails leaves the last one whole.
         self._set_calibrated(mapie)
@@ -79,9 +84,9 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
     def _for_mapie(
         self,
         fitted: Any,  # noqa: ANN401
-        X: NDArray[Any],
+        X: Any,  # noqa: ANN401
         y: NDArray[Any],
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
+    ) -> tuple[Any, NDArray[Any]]:
         """Rows and targets that MAPIE calibrates on."""
         return X, y
 
@@ -94,11 +99,11 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
         # Of the fit: the parameter may be another one by the time of a prediction.
         self._level_shape = np.shape(self.confidence_level)
 
-    def _check_rows(self, X: Any, y: Any) -> NDArray[Any]:  # noqa: ANN401
+    def _check_rows(self, X: Any, y: Any) -> Any:  # noqa: ANN401
         """Check the parameters and the lengths; what can be cut into parts comes back."""
         self._validate_params()
         rows = as_rows(X)
-        check_length(y, len(rows))
+        check_length(y, _num_samples(rows))
         if self.method == "prefit":
             check_is_fitted(
                 self.estimator,
@@ -108,21 +113,21 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
             )
         return rows
 
-    def _folds(self, X: NDArray[Any], y: NDArray[Any], groups: Any) -> Folds:  # noqa: ANN401
+    def _folds(self, X: Any, y: NDArray[Any], groups: Any) -> Folds:  # noqa: ANN401
         """Parts for training and calibration; drawn once, since splitters may draw anew."""
         if self.method == "prefit":
             return []
         if isinstance(self.cv, Integral):
             n_folds = int(self.cv)
-            if n_folds > len(X):
+            if n_folds > len(y):
                 raise InvalidInputError(
-                    f"cv={n_folds} folds of {len(X)} structure(s) are not possible; give more "
+                    f"cv={n_folds} folds of {len(y)} structure(s) are not possible; give more "
                     "structures or a smaller cv."
                 )
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             return list(self._k_fold(n_folds, seed).split(X, y, groups))
         splits = self.cv.split(X, y, groups) if hasattr(self.cv, "split") else self.cv
-        every = np.arange(len(X))
+        every = np.arange(len(y))
         # The parts of a list of folds may be masks.
         return [(every[np.asarray(train)], every[np.asarray(test)]) for train, test in splits]
 

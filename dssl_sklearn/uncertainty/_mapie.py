@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import indexable
 
 from dssl_sklearn.crystals.inputs import as_sequence
-from dssl_sklearn.exceptions import MissingDependencyError
+from dssl_sklearn.exceptions import InvalidInputError, MissingDependencyError
 
 
 def import_mapie(part: str, caller: str) -> ModuleType:
@@ -80,31 +81,34 @@ class FittedModel:
         return X
 
 
-def as_rows(X: Any, name: str = "X") -> NDArray[Any]:  # noqa: ANN401
-    """Hold crystals in an array that MAPIE and scikit-learn can cut into parts.
-
-    A `Structure` is a sequence of its sites, from which ``np.asarray`` would make columns.
+def as_rows(X: Any, name: str = "X") -> Any:  # noqa: ANN401
+    """Make sure that MAPIE and scikit-learn can cut an input into parts.
 
     Parameters
     ----------
-    X : sequence of crystals, or ndarray of shape (n_structures, n_features)
-        Crystals of any accepted kind; a table of numbers, such as embeddings, stays as it is.
+    X : sequence of crystals, or array-like of shape (n_structures, n_features)
+        Crystals of any accepted kind; or a table of what the estimator takes, such as embeddings.
     name : str, default="X"
         Name of the argument in error messages.
 
     Returns
     -------
-    ndarray of shape (n_structures,), dtype object, or of shape (n_structures, n_features)
-        One crystal, or one row of numbers, for each.
+    array, sparse matrix, DataFrame, Series or sequence of rows
+        `X` itself, save that a sequence of crystals becomes an array of objects: MAPIE asks the
+        first one for a number of features, and a `Structure` is a sequence of its sites.
 
     Raises
     ------
     InvalidInputError
-        If `X` is neither.
+        If `X` is neither, or empty.
     """
-    if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiu" and len(X):
-        return X
+    if len(getattr(X, "shape", ())):
+        if not X.shape[0]:
+            raise InvalidInputError(f"{name} is empty, expected at least one row.")
+        return indexable(X)[0]
     items = as_sequence(X, name)
+    if isinstance(items[0], list | tuple | np.ndarray):
+        return items
     rows = np.empty(len(items), dtype=object)
     for index in range(len(items)):
         rows[index] = items[index]

@@ -101,7 +101,8 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
         Parameters
         ----------
         X : sequence of crystals of shape (n_structures,)
-            Whatever the estimator takes; or an array of shape (n_structures, n_features).
+            Whatever the estimator takes; or a table of shape (n_structures, n_features): an array,
+            a DataFrame, a sparse matrix or a list of rows.
         y : array-like of shape (n_structures,)
             Classes, all of them known.
         groups : array-like of shape (n_structures,), default=None
@@ -228,7 +229,7 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
     def _for_mapie(
         self,
         fitted: Any,  # noqa: ANN401
-        X: NDArray[Any],
+        X: Any,  # noqa: ANN401
         y: NDArray[Any],
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         probabilities = fitted.predict_proba(X)

@@ -16,6 +16,7 @@ from sklearn.base import RegressorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, check_cv
 from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -116,7 +117,8 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
         Parameters
         ----------
         X : sequence of crystals of shape (n_structures,)
-            Whatever the estimator takes; or an array of shape (n_structures, n_features).
+            Whatever the estimator takes; or a table of shape (n_structures, n_features): an array,
+            a DataFrame, a sparse matrix or a list of rows.
         y : array-like of shape (n_structures,)
             Targets, all of them known.
         groups : array-like of shape (n_structures,), default=None
@@ -149,23 +151,23 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
                 mapie.SplitConformalRegressor, conformity_score=self._score(), prefit=True
             )
             return self._fit_split(make, rows, targets, folds)
-        untested = np.setdiff1d(np.arange(len(rows)), [row for _, test in folds for row in test])
+        untested = np.setdiff1d(np.arange(len(targets)), [row for _, test in folds for row in test])
         if len(untested):
             raise InvalidInputError(
-                f"cv has {len(untested)} of {len(rows)} structure(s) in no test part, the first at "
-                f"position {untested[0]}; method='cv+' calibrates on all of them: give folds that "
-                "test each, such as KFold, or take method='split'."
+                f"cv has {len(untested)} of {len(targets)} structure(s) in no test part, the first "
+                f"at position {untested[0]}; method='cv+' calibrates on all of them: give folds "
+                "that test each, such as KFold, or take method='split'."
             )
         cross = mapie.CrossConformalRegressor(
             self.estimator,
-            confidence_level=self._levels(len(rows)),
+            confidence_level=self._levels(len(targets)),
             conformity_score=self._score(),
             method="plus",
             cv=check_cv(folds),
             n_jobs=self.n_jobs,
         )
         # The fit on all crystals, which comes first, names those that the folds leave out.
-        with whole_input(len(rows)) as whole, whole.part(np.arange(len(rows))):
+        with whole_input(len(targets)) as whole, whole.part(np.arange(len(targets))):
             _fit_conformalize(cross, rows, targets)
         self._set_calibrated(cross)
         self.__dict__.pop("estimator_", None)
@@ -230,9 +232,9 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
         y_pred = self.predict(rows)
         # What an estimator leaves out it predicts as NaN, which MAPIE cannot rank for "cv+".
         usable = np.isfinite(y_pred)
-        intervals = np.full((len(rows), 2, math.prod(self._level_shape)), np.nan)
+        intervals = np.full((len(y_pred), 2, math.prod(self._level_shape)), np.nan)
         if usable.any():
-            _, intervals[usable] = self.mapie_.predict_interval(rows[usable])
+            _, intervals[usable] = self.mapie_.predict_interval(_safe_indexing(rows, usable))
         return y_pred, self._of_levels(intervals)
 
     def _k_fold(self, n_folds: int, seed: int) -> KFold:

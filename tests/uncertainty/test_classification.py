@@ -1,5 +1,7 @@
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import sparse
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -58,6 +60,17 @@ def test_on_structures(elastic, tiny):
     calibrated = ConformalClassifier(fitted.estimator_, method="prefit", confidence_level=0.8)
     y_new = np.where(elastic[1][40:60] > 2, "stiff", "soft")
     assert calibrated.fit(elastic[0][40:60], y_new).estimator_ is fitted.estimator_
+
+
+@pytest.mark.parametrize("container", [pd.DataFrame, np.ndarray.tolist, sparse.coo_array])
+def test_any_table_that_the_estimator_takes(hardness, container):
+    X, y = hardness[0][:80], hardness[1][:80]
+    logistic = LogisticRegression(max_iter=2000)
+    model = ConformalClassifier(logistic, confidence_level=0.8, random_state=0)
+    expected = clone(model).fit(X[:60], y[:60]).predict_set(X[60:])
+    labels, sets = model.fit(container(X[:60]), y[:60]).predict_set(container(X[60:]))
+    np.testing.assert_array_equal(labels, expected[0])
+    np.testing.assert_array_equal(sets, expected[1])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from mapie.regression import CrossConformalRegressor, SplitConformalRegressor
+from scipy import sparse
 from scipy.stats import betabinom
 from sklearn.base import BaseEstimator, RegressorMixin, clone, is_regressor
+from sklearn.compose import make_column_transformer
 from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -23,7 +25,7 @@ from sklearn.model_selection import (
 )
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.svm import SVR
 from sklearn.utils import _safe_indexing, get_tags
 
@@ -273,6 +275,41 @@ class TestStructures:
         with pytest.raises(InvalidStructureError) as error:
             model.fit(elastic_table[0][:40], elastic_table[1][:40])
         assert set(error.value.reasons) == {50}
+
+
+class TestTables:
+    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize(
+        "container",
+        [
+            lambda X: pd.DataFrame(X).add_prefix("feature_"),
+            np.ndarray.tolist,
+            sparse.csr_array,
+            sparse.coo_matrix,
+        ],
+    )
+    def test_any_table_that_the_estimator_takes(self, container, method, elastic_table):
+        X, y = elastic_table[0][:60], elastic_table[1][:60]
+        model = ConformalRegressor(Ridge(), confidence_level=0.8, method=method, random_state=0)
+        expected = clone(model).fit(X[:50], y[:50]).predict_interval(X[50:])
+        found = model.fit(container(X[:50]), y[:50]).predict_interval(container(X[50:]))
+        # Ridge solves sparse systems in another way, in single precision.
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-3)
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-3)
+
+    @pytest.mark.parametrize("method", [*METHODS, "prefit"])
+    def test_columns_are_found_by_their_names(self, method, elastic_table):
+        table = pd.DataFrame({"size": elastic_table[0][:60, 0], "kind": ["a", "b", "c"] * 20})
+        y = elastic_table[1][:60]
+        encode = make_column_transformer((OneHotEncoder(), ["kind"]), remainder="passthrough")
+        estimator = make_pipeline(encode, Ridge()).fit(table, y)
+        model = ConformalRegressor(estimator, confidence_level=0.8, method=method, random_state=0)
+        assert model.fit(table, y).predict_interval(table[:5])[1].shape == (5, 2)
+
+    def test_an_empty_table_is_refused(self):
+        for empty in (pd.DataFrame({"a": []}), sparse.csr_array((0, 2)), np.ones((0, 2))):
+            with pytest.raises(InvalidInputError, match="empty"):
+                ConformalRegressor(Ridge()).fit(empty, [])
 
 
 class TestInterface:
