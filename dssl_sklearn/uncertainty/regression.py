@@ -119,7 +119,7 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
         X : sequence of crystals of shape (n_structures,)
             Whatever the estimator takes; or a table of shape (n_structures, n_features): an array,
             a DataFrame, a sparse matrix or a list of rows.
-        y : array-like of shape (n_structures,)
+        y : array-like of shape (n_structures,) or (n_structures, 1)
             Targets, all of them known.
         groups : array-like of shape (n_structures,), default=None
             Handed to a splitter that keeps groups together.
@@ -279,6 +279,8 @@ def _known_targets(y: Any) -> NDArray[np.float64]:  # noqa: ANN401
         If there are several, or some are missing.
     """
     targets = regression_targets(y)
+    if targets.ndim == 2 and targets.shape[1] == 1:
+        targets = targets[:, 0]
     if targets.ndim != 1:
         raise InvalidInputError(
             f"y has shape {targets.shape}, expected one target per structure: (n_structures,); "

@@ -401,6 +401,16 @@ class TestInterface:
         model.set_params(cv=LeaveOneOut()).fit(X, y)
         assert len(model.predict_interval(X)[1]) == 40
 
+    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("column", [pd.DataFrame, lambda y: y[:, None]])
+    def test_targets_may_be_one_column(self, column, method, elastic_table):
+        X, y = elastic_table[0][:40], elastic_table[1][:40]
+        model = ConformalRegressor(Ridge(), confidence_level=0.8, method=method, random_state=0)
+        expected = clone(model).fit(X, y).predict_interval(X)
+        y_pred, intervals = model.fit(X, column(y)).predict_interval(X)
+        np.testing.assert_array_equal(y_pred, expected[0])
+        np.testing.assert_array_equal(intervals, expected[1])
+
     def test_parts_of_folds_may_be_masks(self, elastic_table):
         X, y = elastic_table[0][:40], elastic_table[1][:40]
         rows = np.arange(40)
