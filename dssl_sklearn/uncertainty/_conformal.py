@@ -17,9 +17,9 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from dssl_sklearn.estimators.skipping import SkippedReport, reported_skips, warn_skipped
-from dssl_sklearn.estimators.targets import check_length
+from dssl_sklearn.estimators.targets import check_length, check_sample_weight
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
-from dssl_sklearn.uncertainty._mapie import FittedModel, as_rows
+from dssl_sklearn.uncertainty._mapie import FittedModel, as_rows, weight_params
 
 Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
@@ -56,6 +56,7 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
         X: Any,  # noqa: ANN401
         y: NDArray[Any],
         folds: Folds,
+        weight: NDArray[np.float64] | None,
     ) -> Self:
         """Fit on one part, or take the estimator as it is, and calibrate on the other part.
 
@@ -67,7 +68,7 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
         with whole_input(len(y)) as whole:
             if folds:
                 with whole.part(train):
-                    fitted = clone(self.estimator).fit(_safe_indexing(X, train), y[train])
+                    fitted = self._fit_part(X, y, train, weight)
             else:
                 fitted = self.estimator
             mapie = make(FittedModel(fitted), confidence_level=levels)
@@ -80,6 +81,16 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
         self._set_calibrated(mapie)
         self.estimator_ = fitted
         return self
+
+    def _fit_part(
+        self,
+        X: Any,  # noqa: ANN401
+        y: NDArray[Any],
+        rows: NDArray[np.int64],
+        weight: NDArray[np.float64] | None,
+    ) -> Any:  # noqa: ANN401
+        params = {} if weight is None else weight_params(self.estimator, weight[rows])
+        return clone(self.estimator).fit(_safe_indexing(X, rows), y[rows], **params)
 
     def _for_mapie(
         self,
@@ -112,6 +123,26 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
                 "clone and cross-validation.",
             )
         return rows
+
+    def _check_weight(self, sample_weight: Any, n_structures: int) -> NDArray[np.float64] | None:  # noqa: ANN401
+        """Check the weights in the fits inside, which get them as they are."""
+        if sample_weight is None:
+            return None
+        check_sample_weight(sample_weight, n_structures)
+        weight = np.asarray(sample_weight, dtype=np.float64)
+        if self.method == "prefit":
+            raise InvalidInputError(
+                "sample_weight has no effect with method='prefit', which trains nothing; leave it "
+                "out."
+            )
+        unused = np.flatnonzero(weight == 0)
+        if self.method == "cv+" and len(unused):
+            raise InvalidInputError(
+                f"sample_weight is 0 for {len(unused)} of {n_structures} structure(s), the first "
+                f"at position {unused[0]}; method='cv+' trains on all that it calibrates on: leave "
+                "these out, or take method='split'."
+            )
+        return weight
 
     def _folds(self, X: Any, y: NDArray[Any], groups: Any) -> Folds:  # noqa: ANN401
         """Parts for training and calibration; drawn once, since splitters may draw anew."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
 from sklearn.utils import indexable
 
 from dssl_sklearn.crystals.inputs import as_sequence
@@ -79,6 +80,26 @@ class FittedModel:
     def predict_proba(self, X: Any) -> Any:  # noqa: ANN401
         """Hand on probabilities, which MAPIE gets in place of crystals: it bears no NaN."""
         return X
+
+
+def weight_params(estimator: Any, sample_weight: NDArray[np.float64]) -> dict[str, Any]:  # noqa: ANN401
+    """Name sample weights as an estimator's `fit` takes them.
+
+    Parameters
+    ----------
+    estimator : estimator
+        To be fitted.
+    sample_weight : ndarray of shape (n_structures,)
+        Weights.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Argument of `fit`; that of the last step for a pipeline, which is where MAPIE hands it.
+    """
+    is_pipeline = isinstance(estimator, Pipeline)
+    name = f"{estimator.steps[-1][0]}__sample_weight" if is_pipeline else "sample_weight"
+    return {name: sample_weight}
 
 
 def as_rows(X: Any, name: str = "X") -> Any:  # noqa: ANN401

@@ -95,7 +95,13 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
         self.cv = cv
         self.random_state = random_state
 
-    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:  # noqa: ANN401
+    def fit(
+        self,
+        X: Any,  # noqa: ANN401
+        y: ArrayLike,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Train and calibrate; with ``method="prefit"`` only calibrate.
 
         Parameters
@@ -107,6 +113,9 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
             Classes, all of them known.
         groups : array-like of shape (n_structures,), default=None
             Handed to a splitter that keeps groups together.
+        sample_weight : array-like of shape (n_structures,), default=None
+            Handed to the `fit` of the estimator, or of the last step of a pipeline. Calibration
+            counts all crystals alike, since the stated coverage does.
 
         Returns
         -------
@@ -128,6 +137,7 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
         mapie = import_mapie("classification", type(self).__name__)
         rows = self._check_rows(X, y)
         labels = _known_classes(y)
+        weight = self._check_weight(sample_weight, len(labels))
         folds = self._folds(rows, labels, groups)
         known = labels[folds[0][0]] if folds else self.estimator.classes_
         unknown = np.setdiff1d(labels, known)
@@ -137,7 +147,7 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
                 "give more structures of that class, or leave it out."
             )
         make = partial(mapie.SplitConformalClassifier, conformity_score="lac", prefit=True)
-        return self._fit_split(make, rows, labels, folds)
+        return self._fit_split(make, rows, labels, folds, weight)
 
     @property
     def classes_(self) -> NDArray[Any]:

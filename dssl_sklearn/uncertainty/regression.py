@@ -111,7 +111,13 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
         self.n_jobs = n_jobs
         self.random_state = random_state
 
-    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:  # noqa: ANN401
+    def fit(
+        self,
+        X: Any,  # noqa: ANN401
+        y: ArrayLike,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Train and calibrate; with ``method="prefit"`` only calibrate.
 
         Parameters
@@ -123,6 +129,9 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
             Targets, all of them known.
         groups : array-like of shape (n_structures,), default=None
             Handed to a splitter that keeps groups together.
+        sample_weight : array-like of shape (n_structures,), default=None
+            Handed to the `fit` of the estimator, or of the last step of a pipeline. Calibration
+            counts all crystals alike, since the stated coverage does. Not 0 for "cv+".
 
         Returns
         -------
@@ -144,13 +153,14 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
         mapie = import_mapie("regression", type(self).__name__)
         rows = self._check_rows(X, y)
         targets = _known_targets(y)
+        weight = self._check_weight(sample_weight, len(targets))
         self._check_std()
         folds = self._folds(rows, targets, groups)
         if self.method != "cv+":
             make = partial(
                 mapie.SplitConformalRegressor, conformity_score=self._score(), prefit=True
             )
-            return self._fit_split(make, rows, targets, folds)
+            return self._fit_split(make, rows, targets, folds, weight)
         untested = np.setdiff1d(np.arange(len(targets)), [row for _, test in folds for row in test])
         if len(untested):
             raise InvalidInputError(
@@ -168,7 +178,7 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
         )
         # The fit on all crystals, which comes first, names those that the folds leave out.
         with whole_input(len(targets)) as whole, whole.part(np.arange(len(targets))):
-            _fit_conformalize(cross, rows, targets)
+            _fit_conformalize(cross, rows, targets, weight)
         self._set_calibrated(cross)
         self.__dict__.pop("estimator_", None)
         return self
@@ -262,12 +272,18 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
             )
 
 
-def _fit_conformalize(cross: Any, X: Any, y: NDArray[np.float64]) -> None:  # noqa: ANN401
+def _fit_conformalize(
+    cross: Any,  # noqa: ANN401
+    X: Any,  # noqa: ANN401
+    y: NDArray[np.float64],
+    weight: NDArray[np.float64] | None,
+) -> None:
+    params = None if weight is None else {"sample_weight": weight}
     with warnings.catch_warnings():
         # Crystals that the estimator leaves out have no error.
         warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
         warnings.filterwarnings("ignore", "(?s).*belongs to every resampling", UserWarning)
-        cross.fit_conformalize(X, y)
+        cross.fit_conformalize(X, y, fit_params=params)
 
 
 def _known_targets(y: Any) -> NDArray[np.float64]:  # noqa: ANN401

@@ -113,6 +113,16 @@ def test_several_levels_are_nested(hardness):
     np.testing.assert_array_equal(again, sets)
 
 
+def test_weights_reach_the_fit_inside(hardness):
+    X, y = hardness[0][:60], hardness[1][:60]
+    weight = np.linspace(0, 5, 60)
+    folds = [(np.arange(40), np.arange(40, 60))]
+    model = ConformalClassifier(logistic(), confidence_level=0.8, cv=folds)
+    expected = logistic().fit(X[:40], y[:40], logisticregression__sample_weight=weight[:40])
+    found = model.fit(X, y, sample_weight=weight).predict_proba(X)
+    np.testing.assert_allclose(found, expected.predict_proba(X))
+
+
 @pytest.mark.parametrize(
     "y, match",
     [

@@ -411,6 +411,40 @@ class TestInterface:
         np.testing.assert_array_equal(y_pred, expected[0])
         np.testing.assert_array_equal(intervals, expected[1])
 
+    @pytest.mark.parametrize("make", [Ridge, lambda: make_pipeline(StandardScaler(), Ridge())])
+    def test_weights_reach_the_fits_inside(self, make, elastic_table):
+        X, y = elastic_table[0][:40], elastic_table[1][:40]
+        weight = np.linspace(0.1, 5, 40)
+        folds = [(np.arange(20), np.arange(20, 40)), (np.arange(20, 40), np.arange(20))]
+        model = ConformalRegressor(make(), confidence_level=0.75, cv=folds)
+
+        def weighted(rows):
+            last = "ridge__" if "steps" in make().get_params() else ""
+            return make().fit(X[rows], y[rows], **{f"{last}sample_weight": weight[rows]})
+
+        model.fit(X, y, sample_weight=weight)
+        halves = [weighted(train).predict(X) for train, _ in folds]
+        np.testing.assert_allclose(model.predict(X), halves[0])
+        model.set_params(method="cv+").fit(X, y, sample_weight=weight)
+        np.testing.assert_allclose(model.predict(X), weighted(np.arange(40)).predict(X))
+        left_out = np.where(np.arange(40) < 20, halves[1], halves[0])
+        np.testing.assert_allclose(model.mapie_.conformity_scores, np.abs(y - left_out))
+
+    @pytest.mark.parametrize(
+        "method, weight, match",
+        [
+            ("split", np.ones(39), "inconsistent lengths"),
+            ("split", -np.ones(40), ">= 0"),
+            ("cv+", np.arange(40), "first at position 0"),
+            ("prefit", np.ones(40), "trains nothing"),
+        ],
+    )
+    def test_weights_without_use_are_refused(self, method, weight, match, elastic_table):
+        X, y = elastic_table[0][:40], elastic_table[1][:40]
+        model = ConformalRegressor(Ridge().fit(X, y), confidence_level=0.75, method=method)
+        with pytest.raises(InvalidInputError, match=match):
+            model.fit(X, y, sample_weight=weight)
+
     def test_parts_of_folds_may_be_masks(self, elastic_table):
         X, y = elastic_table[0][:40], elastic_table[1][:40]
         rows = np.arange(40)
