@@ -52,13 +52,15 @@ def check_length(y: Any, n_structures: int, name: str = "y") -> None:  # noqa: A
         )
 
 
-def regression_targets(y: Any) -> NDArray[np.float64]:  # noqa: ANN401
+def regression_targets(y: Any, classifier: str = "DSSLClassifier") -> NDArray[np.float64]:  # noqa: ANN401
     """Read targets; NaN, None and pandas' NA mark missing entries.
 
     Parameters
     ----------
     y : array-like of shape (n_structures,) or (n_structures, n_targets)
         Numbers.
+    classifier : str, default="DSSLClassifier"
+        What to take for classes, for the message.
 
     Returns
     -------
@@ -75,7 +77,7 @@ def regression_targets(y: Any) -> NDArray[np.float64]:  # noqa: ANN401
         values = _numbers(pd.DataFrame(y))
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(
-            f"y must hold numbers for regression: {error}. For classes use DSSLClassifier."
+            f"y must hold numbers for regression: {error}. For classes use {classifier}."
         ) from error
     if np.isinf(values).any():
         row = int(np.flatnonzero(np.isinf(values).any(axis=1))[0])
@@ -156,13 +158,18 @@ def _without_outliers(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     return cut
 
 
-def class_targets(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:  # noqa: ANN401
+def class_targets(
+    y: Any,  # noqa: ANN401
+    regressor: str = "DSSLRegressor",
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Read class labels; NaN, None, pandas' NA and NumPy's masks mark unlabeled structures.
 
     Parameters
     ----------
     y : array-like of shape (n_structures,)
         Labels of any type that sorts.
+    regressor : str, default="DSSLRegressor"
+        What to take for numbers, for the message.
 
     Returns
     -------
@@ -189,7 +196,7 @@ def class_targets(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:  # noqa: AN
         raise InvalidInputError("y mixes strings and numbers; make all class labels of one type.")
     given = np.array(series[known].tolist())
     if len(given):
-        _check_classes(given)
+        _check_classes(given, regressor)
     classes, codes = np.unique(given, return_inverse=True)
     if odd := [label for label in classes.tolist() if str(label).strip().lower() in UNKNOWN_TEXTS]:
         warnings.warn(
@@ -207,12 +214,12 @@ def class_targets(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:  # noqa: AN
     return classes, index
 
 
-def _check_classes(labels: NDArray[Any]) -> None:
+def _check_classes(labels: NDArray[Any], regressor: str) -> None:
     try:
         check_classification_targets(labels)
     except ValueError as error:
         raise InvalidInputError(
-            f"y does not hold classes: {error} For numbers use DSSLRegressor."
+            f"y does not hold classes: {error} For numbers use {regressor}."
         ) from error
 
 

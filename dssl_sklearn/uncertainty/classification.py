@@ -258,7 +258,7 @@ def _known_classes(y: Any) -> NDArray[Any]:  # noqa: ANN401
     InvalidInputError
         If some are missing.
     """
-    classes, codes = class_targets(y)
+    classes, codes = class_targets(y, regressor="ConformalRegressor")
     missing = np.flatnonzero(codes < 0)
     if len(missing):
         raise InvalidInputError(

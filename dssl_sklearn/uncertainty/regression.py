@@ -294,7 +294,7 @@ def _known_targets(y: Any) -> NDArray[np.float64]:  # noqa: ANN401
     InvalidInputError
         If there are several, or some are missing.
     """
-    targets = regression_targets(y)
+    targets = regression_targets(y, classifier="ConformalClassifier")
     if targets.ndim == 2 and targets.shape[1] == 1:
         targets = targets[:, 0]
     if targets.ndim != 1:

@@ -128,6 +128,7 @@ def test_weights_reach_the_fit_inside(hardness):
     [
         (["a", "b"] * 19 + ["a", None], "the first at position 39"),
         (["a"] * 40, "at least two"),
+        (np.linspace(0, 1, 40), "For numbers use ConformalRegressor"),
         (["b"] * 8 + ["a"] * 32, "'b', a class that the training part does not have"),
     ],
 )
