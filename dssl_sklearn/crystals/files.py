@@ -33,10 +33,9 @@ def load_file(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - pymatgen i
             "Structure.from_str(text, fmt='cif'), or fmt='json'"
         )
     try:
-        path = Path(path).expanduser()
-        is_file, n_bytes = path.is_file(), 0
-        if is_file:
-            n_bytes = path.stat().st_size
+        file = Path(path).expanduser()
+        is_file = file.is_file()
+        n_bytes = file.stat().st_size if is_file else 0
     except (OSError, RuntimeError):  # too long to be a path; nobody of that name has a home
         is_file = False
     if not is_file:
@@ -49,7 +48,7 @@ def load_file(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - pymatgen i
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", rf"Issues .* CIF: \d+ {HARMLESS_REMARK}[^\n]*$")
-            structures = _structures(path)
+            structures = _structures(file)
     except Exception as error:
         raise UnusableCrystalError(f"cannot read {shown!r}: {_first_line(error)}") from error
     if len(structures) != 1:

@@ -124,14 +124,14 @@ def write_card(path: str | os.PathLike[str], card: Mapping[str, Any]) -> None:
             f"no run card written: {str(target)!r} exists and is none; save the weights under "
             "another name to get one",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
         return
     try:
         text = json.dumps(plain(card), indent=1, ensure_ascii=False, allow_nan=False)
         write_text(target, text + "\n")
     except OSError as error:
-        warnings.warn(f"no run card written: {error}", UserWarning, stacklevel=4)
+        warnings.warn(f"no run card written: {error}", UserWarning, stacklevel=3)
 
 
 def _is_card(path: Path) -> bool:
