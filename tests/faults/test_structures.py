@@ -131,7 +131,7 @@ def test_a_clustered_crystal_has_the_edges_of_the_plain_search():
 
 def test_the_text_of_a_file_in_place_of_its_path():
     text = "data_NaCl\n_cell_length_a 5.6\n" * 300
-    with pytest.raises(InvalidStructureError, match="no such file"):
+    with pytest.raises(InvalidStructureError, match="the text of a file, not its path"):
         BUILDER.graphs([text])
 
 
