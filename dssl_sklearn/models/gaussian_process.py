@@ -134,7 +134,7 @@ class GaussianProcess:
         left_out : LeftOut
             Prediction for each label from all others. The hyperparameters are those of all labels.
         """
-        features = torch.cat([group.double() for group in groups], dim=1)
+        features = _joined(groups)
         center, scale = _standardization(features)
         sizes = torch.tensor([group.shape[1] for group in groups])
         inputs = _standardized(features, center, scale)
@@ -162,8 +162,7 @@ class GaussianProcess:
         ndarray of shape (n_crystals, n_outputs)
             Predictions.
         """
-        features = torch.cat([group.double() for group in groups], dim=1)
-        rows = _standardized(features, self.center, self.scale)
+        rows = self._rows(groups)
         predicted = torch.empty(len(rows), len(self.offset), dtype=torch.float64)
         different, kind = torch.unique(self.log_params, dim=0, return_inverse=True)
         for start in range(0, len(rows), _CHUNK):
@@ -197,8 +196,7 @@ class GaussianProcess:
         .. [1] C. E. Rasmussen and C. K. I. Williams, "Gaussian Processes for Machine Learning", MIT
            Press (2006).
         """
-        features = torch.cat([group.double() for group in groups], dim=1)
-        rows = _standardized(features, self.center, self.scale)
+        rows = self._rows(groups)
         variance = torch.empty(len(rows), len(self.offset), dtype=torch.float64)
         for k, (params, noise) in enumerate(zip(self.log_params, self.noise, strict=True)):
             inputs, factor = self.inputs[noise > 0], self._factors[k]
@@ -209,6 +207,9 @@ class GaussianProcess:
                 known = torch.linalg.solve_triangular(factor, similar.T, upper=False)
                 variance[chunk, k] = largest - known.square().sum(0)
         return variance.clamp_min(0).sqrt().numpy()
+
+    def _rows(self, groups: Sequence[Tensor]) -> Tensor:
+        return _standardized(_joined(groups), self.center, self.scale)
 
     @cached_property
     def _factors(self) -> list[Tensor]:
@@ -281,6 +282,10 @@ class GaussianProcess:
             raise InvalidInputError("'noise' is not all >= 0")
         # Where a file was mapped, products of unaligned memory round differently.
         return cls(**{name: tensor.clone() for name, tensor in tensors.items()})
+
+
+def _joined(groups: Sequence[Tensor]) -> Tensor:
+    return torch.cat([group.double() for group in groups], dim=1)
 
 
 def _standardization(features: Tensor) -> tuple[Tensor, Tensor]:
