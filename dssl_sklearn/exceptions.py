@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-#: So many unusable crystals are named in a message; all are in the attribute `reasons`.
-_MOST_SHOWN = 20
+#: So many unusable crystals are named with the reason in a message.
+MOST_SHOWN = 20
 
 
 class DSSLError(Exception):
@@ -32,9 +32,8 @@ class InvalidStructureError(DSSLError, ValueError):
     def __init__(self, reasons: Mapping[int, str], n_structures: int) -> None:
         self.reasons = dict(reasons)
         self.n_structures = n_structures
-        first = sorted(self.reasons.items())[:_MOST_SHOWN]
-        lines = [f"  structure {index}: {reason}" for index, reason in first]
-        if n_others := len(self.reasons) - len(first):
+        lines = reason_lines(self.reasons)
+        if n_others := len(self.reasons) - len(lines):
             lines.append(f"  and {n_others} more, see the attribute `reasons` of this error")
         super().__init__(
             f"X has {len(self.reasons)} unusable structure(s) of {n_structures}:\n"
@@ -44,6 +43,12 @@ class InvalidStructureError(DSSLError, ValueError):
     def __reduce__(self) -> tuple[type[InvalidStructureError], tuple[dict[int, str], int]]:
         # Exceptions are pickled by their args; worker processes must hand this one back whole.
         return type(self), (self.reasons, self.n_structures)
+
+
+def reason_lines(reasons: Mapping[int, str]) -> list[str]:
+    """One line of a message for each of the first unusable crystals."""
+    first = sorted(reasons.items())[:MOST_SHOWN]
+    return [f"  structure {index}: {reason}" for index, reason in first]
 
 
 class InvalidInputError(DSSLError, ValueError):

@@ -16,12 +16,14 @@ from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import CrystalGraph
 from dssl_sklearn.crystals.table import Tabular
-from dssl_sklearn.exceptions import InvalidStructureError, SkippedStructuresWarning
+from dssl_sklearn.exceptions import (
+    MOST_SHOWN,
+    InvalidStructureError,
+    SkippedStructuresWarning,
+    reason_lines,
+)
 
 _Float = TypeVar("_Float", np.float32, np.float64)
-
-#: Skipped structures that a warning describes one by one.
-_MOST_SHOWN = 20
 
 
 class SkippedReport(NamedTuple):
@@ -175,10 +177,9 @@ def warn_skipped(
     if reports is not None and name == "X":
         reports.append(SkippedReport(reasons, n_structures))
         return
-    lines = [f"  structure {index}: {reason}" for index, reason in sorted(reasons.items())]
-    if len(lines) > _MOST_SHOWN:
-        others = ", ".join(map(str, sorted(reasons)[_MOST_SHOWN:]))
-        lines[_MOST_SHOWN:] = [f"  and the structures {others}"]
+    lines = reason_lines(reasons)
+    if others := sorted(reasons)[MOST_SHOWN:]:
+        lines.append(f"  and the structures {', '.join(map(str, others))}")
     warnings.warn(
         f"{len(reasons)} unusable structure(s) of {n_structures} in {name} {consequence}:\n"
         + "\n".join(lines),
