@@ -307,12 +307,7 @@ class CrystalEstimator(BaseEstimator):
 
     def _net_kwargs(self, recipe: Any, n_crystals: int, seed: int) -> dict[str, Any]:  # noqa: ANN401
         """Arguments of the skorch net that both kinds of training share."""
-        for name in self.net_params or {}:
-            if argument := _OF_ARGUMENTS.get(name):
-                raise InvalidInputError(
-                    f"net_params[{name!r}] would get round the argument {argument}, which the "
-                    f"schedule and the checkpoints follow; set {argument} instead"
-                )
+        self._check_net_params()
         fraction = self._held_out_fraction()
         hold_out = HoldOut(fraction, seed)
         size = (self.net_params or {}).get("iterator_train__batch_size", recipe.batch_size)
@@ -344,6 +339,15 @@ class CrystalEstimator(BaseEstimator):
             "seed": seed,
             "verbose": max(0, int(self.verbose) - 1),
         }
+
+    def _check_net_params(self) -> None:
+        """Refuse what an argument of the estimator sets."""
+        for name in self.net_params or {}:
+            if argument := _OF_ARGUMENTS.get(name):
+                raise InvalidInputError(
+                    f"net_params[{name!r}] would get round the argument {argument}, which the "
+                    f"schedule and the checkpoints follow; set {argument} instead"
+                )
 
     def _held_out_fraction(self) -> float:
         """Share of the crystals for validation, 0 for none."""
