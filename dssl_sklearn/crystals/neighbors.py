@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.edges import Edges, SortedEdges
 from dssl_sklearn.crystals.graph_table import GraphTable
-from dssl_sklearn.crystals.limits import MIN_DISTANCE, Filling, overfull, unsearchable
+from dssl_sklearn.crystals.limits import MIN_DISTANCE, Filling, overfull, too_close, unsearchable
 from dssl_sklearn.crystals.ragged import pointer
 from dssl_sklearn.crystals.search import LARGE_CELL, Cells, find_pairs
 from dssl_sklearn.crystals.table import CrystalTable
@@ -53,7 +53,7 @@ def build_graphs(
     GraphTable
         Edges sorted by target, then by distance; none for a crystal that cannot be used.
     dict of int to str
-        Why some crystals cannot be used: two atoms are on one place, or too many are within reach.
+        Why some crystals cannot be used: two atoms are too close, or too many are within reach.
     """
     blocks: list[GraphTable] = []
     errors: dict[int, str] = {}
@@ -123,7 +123,7 @@ def _nearest_shells(
 
 
 def _overlaps(edges: SortedEdges, of_site: _Integers, ptr: _Integers) -> dict[int, str]:
-    """Crystals with two atoms on one place, and what is to be said about them."""
+    """Crystals with two atoms closer than any are, and what is to be said about them."""
     if not (edges.distance < MIN_DISTANCE).any():
         return {}
     nearest = edges.first(np.minimum(np.diff(edges.ptr), 1))
@@ -136,11 +136,7 @@ def _overlaps(edges: SortedEdges, of_site: _Integers, ptr: _Integers) -> dict[in
         first = int(ptr[index])
         a, b = sorted((center - first, int(nearest.neighbor[k]) - first))
         pair = f"sites {a} and {b}" if a != b else f"site {a} and its periodic image"
-        message = (
-            f"two atoms on one place: {pair} are {distance:.3g} angstrom apart "
-            f"(at least {MIN_DISTANCE} needed); merge duplicated sites"
-        )
-        errors.setdefault(index, message)
+        errors.setdefault(index, too_close(pair, distance))
     return errors
 
 

@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from dssl_sklearn.crystals import neighbors
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.graph import Crystal
+from dssl_sklearn.crystals.limits import MIN_DISTANCE
 from dssl_sklearn.crystals.neighbors import SHELL_TOLERANCE, build_graphs
 from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.exceptions import IsolatedSiteWarning
@@ -215,7 +216,7 @@ def random_crystals(draw):
 )
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_random_cells(crystal, cutoff, max_neighbors):
-    nearest = [all_neighbors(crystal, site, 0.2) for site in range(len(crystal))]
+    nearest = [all_neighbors(crystal, site, MIN_DISTANCE) for site in range(len(crystal))]
     assume(not any(nearest))
     _, _, margin = reference(crystal, cutoff, max_neighbors)
     assume(margin > 1e-7)
@@ -300,7 +301,7 @@ def test_the_warning_names_the_structures_with_isolated_sites():
         GraphBuilder(8.0, 12).graphs(crystals)
 
 
-# ---- two atoms on one place -----------------------------------------------------------------
+# ---- atoms too close ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -314,13 +315,26 @@ def test_the_warning_names_the_structures_with_isolated_sites():
 def test_atoms_on_one_place_are_refused(frac, names):
     crystal = Crystal(np.full(len(frac), 6), np.array(frac, dtype=float), 4 * np.eye(3))
     _, errors = build_graphs(CrystalTable.of([crystal]), 8.0, 12)
-    assert errors[0].startswith(f"two atoms on one place: {names}")
+    assert errors[0].startswith(f"two atoms too close: {names}")
 
 
 def test_an_atom_on_its_own_image_is_refused():
     crystal = one_atom(np.diag([0.01, 4.0, 4.0]))
     _, errors = build_graphs(CrystalTable.of([crystal]), 8.0, 12)
     assert "site 0 and its periodic image" in errors[0]
+
+
+def test_cells_in_nanometers_are_refused(real_crystals):
+    for crystal in real_crystals:
+        small = Crystal(crystal.numbers, crystal.frac_coords, crystal.lattice / 10)
+        _, errors = build_graphs(CrystalTable.of([small]), 8.0, 12)
+        assert "look at the unit of the" in errors[0]
+
+
+def test_hydrogen_molecules_are_not_too_close():
+    crystal = Crystal(np.array([1, 1]), np.array([[0, 0, 0], [0.074, 0, 0]]), 10 * np.eye(3))
+    _, errors = build_graphs(CrystalTable.of([crystal]), 8.0, 12)
+    assert not errors
 
 
 # ---- form of the record ---------------------------------------------------------------------

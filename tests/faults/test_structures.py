@@ -102,7 +102,7 @@ def test_what_would_have_too_many_neighbors_is_refused_before_the_memory_goes(it
         pytest.param(cube(1e4, grid(100, 0.2)), 100, id="gas"),
         pytest.param(cube(1e4, grid(2000, 1.5e-4)), 200, id="cluster"),
         pytest.param(crystal(np.diag([3.0, 3.0, 1e4]), grid(60, 1 / 4)), 50, id="slab"),
-        pytest.param(crystal(np.diag([0.11, 1e4, 1e4]), [[0, i / 20, 0] for i in range(20)] * 1 +
+        pytest.param(crystal(np.diag([0.51, 1e4, 1e4]), [[0, i / 20, 0] for i in range(20)] * 1 +
                              [[0, i / 21, 0.5] for i in range(21)]), 200, id="plate"),
     ],
 )  # fmt: skip
@@ -171,7 +171,7 @@ def test_isolated_sites_still_warn():
         BUILDER.graphs([cube(1e4, [[0, 0, 0]])])
 
 
-@pytest.mark.parametrize("edges", [(1.1, 1e4, 13.0), (3.0, 3.0, 1e4), (1e3, 1e3, 2.0)])
+@pytest.mark.parametrize("edges", [(2.2, 1e4, 13.0), (3.0, 3.0, 1e4), (1e3, 1e3, 2.2)])
 @pytest.mark.filterwarnings("ignore::dssl_sklearn.exceptions.IsolatedSiteWarning")
 def test_turned_and_skewed_long_cells_have_the_same_edges(edges):
     """The box around such a cell is huge, and so is the number of images that fill it."""
