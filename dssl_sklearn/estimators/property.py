@@ -132,7 +132,8 @@ class PropertyEstimator(Persistent):
         of_targets = {**of_targets, **beside}
         if _is_unfitted(self.pretrained):
             of_targets["pretrainer_"] = pretrainer
-        dataset = CrystalDataset(graphs, y=learned_y, weight=sample_weight[rows].astype(np.float32))
+        weight = sample_weight[rows] / sample_weight[rows].mean()
+        dataset = CrystalDataset(graphs, y=learned_y, weight=weight.astype(np.float32))
         record = fit_record(
             dataset.graphs,
             given[rows],

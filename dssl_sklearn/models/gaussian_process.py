@@ -132,7 +132,8 @@ class GaussianProcess:
         process : GaussianProcess
             Fitted.
         left_out : LeftOut
-            Prediction for each label from all others. The hyperparameters are those of all labels.
+            Prediction for each label from all others. Hyperparameters and offset are those of all
+            labels, so that errors come out somewhat too small: 1 to 6 % on 20 points.
         """
         features = _joined(groups)
         center, scale = _standardization(features)
@@ -308,12 +309,13 @@ def _fit_column(
     known = column.isfinite()
     rows, values = inputs[known], column[known]
     some = rows[:N_TUNED]
-    params = tune(squares_of(some, some, sizes), values[:N_TUNED, None])
+    of_known = weight[known]
+    params = tune(squares_of(some, some, sizes), values[:N_TUNED, None], of_known[:N_TUNED])
     kernel = kernel_of(squares_of(rows, rows, sizes), params)
-    solved = solve_robustly(kernel, values, noise_of(params, weight[known]))
+    solved = solve_robustly(kernel, values, noise_of(params, of_known))
 
-    def spread(of_known: Tensor, unknown: float = 0.0) -> Tensor:
-        return torch.full_like(column, unknown).masked_scatter(known, of_known)
+    def spread(values_of_known: Tensor, unknown: float = 0.0) -> Tensor:
+        return torch.full_like(column, unknown).masked_scatter(known, values_of_known)
 
     left_out = spread(values - solved.errors, torch.nan)
     deviation = spread(solved.variances.sqrt(), torch.nan)
@@ -325,7 +327,7 @@ def _fit_jointly(
 ) -> tuple[Tensor, ...]:
     """As `_fit_column`, of all targets at once, one row each."""
     some = inputs[:N_TUNED]
-    params = tune(squares_of(some, some, sizes), columns[:N_TUNED])
+    params = tune(squares_of(some, some, sizes), columns[:N_TUNED], weight[:N_TUNED])
     noise, kernel = noise_of(params, weight), kernel_of(squares_of(inputs, inputs, sizes), params)
     weights, offset, errors, variances = solve(kernel + torch.diag(noise), columns)
     n_outputs = columns.shape[1]

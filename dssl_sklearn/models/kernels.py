@@ -50,10 +50,11 @@ def kernel_of(squares: Sequence[Tensor], params: Tensor) -> Tensor:
     return result
 
 
-def tune(squares: Sequence[Tensor], targets: Tensor) -> Tensor:
+def tune(squares: Sequence[Tensor], targets: Tensor, weight: Tensor) -> Tensor:
     """Hyperparameters of the largest marginal likelihood, shape (3 * n_groups + 2,).
 
-    Of several columns of targets, the mean of their log likelihoods counts.
+    Of several columns of targets, the mean of their log likelihoods counts. The noise of a label is
+    in inverse proportion to its weight.
     """
     n_groups, (n_points, n_columns) = len(squares), targets.shape
     start = torch.cat(
@@ -64,12 +65,12 @@ def tune(squares: Sequence[Tensor], targets: Tensor) -> Tensor:
         ]
     ).log()
     cut = torch.stack([_cut(column) for column in targets.T], dim=1)
-    one = torch.eye(n_points, dtype=torch.float64)
+    noisy = torch.diag(weight.mean() / weight)
 
     def objective(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         params = torch.tensor(values, requires_grad=True)
         noise = params[-1].exp() + _SMALLEST_NOISE
-        factor = torch.linalg.cholesky(kernel_of(squares, params) + noise * one)
+        factor = torch.linalg.cholesky(kernel_of(squares, params) + noise * noisy)
         fitted = (cut * torch.cholesky_solve(cut, factor)).sum() / (2 * n_columns)
         pull = _PRIOR * n_points**0.5 * (params - start).square().sum()
         loss = fitted + factor.diagonal().log().sum() + pull

@@ -40,24 +40,25 @@ class TargetLoss(nn.Module):
         y : Tensor of shape (n_crystals, n_targets)
             Standardized; NaN marks a missing entry.
         weight : Tensor of shape (n_crystals,)
-            Sample weights.
+            Sample weights, 1 on average over the training: dividing by those of the batch would
+            make light crystals count like heavy ones in a batch without any.
 
         Returns
         -------
         Tensor of shape ()
-            Weighted mean, 0 if nothing is known.
+            Mean of the weighted losses of the known entries, 0 if nothing is known.
         """
         y = y[:, None].expand_as(prediction)
         known = ~y.isnan()
         # Missing entries get the prediction itself as target: no loss and no gradient, never NaN.
         filled = torch.where(known, y, prediction.detach())
         losses = _ELEMENTWISE[self.loss](prediction, filled, reduction="none")
-        weights = weight[:, None, None] * known
-        return (losses * weights).sum() / weights.sum().clamp_min(torch.finfo(y.dtype).tiny)
+        losses = losses * weight[:, None, None] * known
+        return losses.sum() / known.sum().clamp_min(1)
 
 
 class ClassLoss(nn.Module):
-    """Weighted mean cross entropy.
+    """Mean of weighted cross entropies.
 
     Parameters
     ----------
@@ -79,16 +80,15 @@ class ClassLoss(nn.Module):
         y : Tensor of shape (n_crystals,)
             Class indices.
         weight : Tensor of shape (n_crystals,)
-            Sample weights.
+            Sample weights, as of `TargetLoss`.
 
         Returns
         -------
         Tensor of shape ()
-            Weighted mean.
+            Mean of the weighted losses.
         """
         y = y[:, None].expand(prediction.shape[:2])
         of_heads = F.cross_entropy(
             prediction.transpose(1, 2), y, reduction="none", label_smoothing=self.smoothing
         )
-        losses = of_heads.mean(dim=1)
-        return (losses * weight).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
+        return (of_heads.mean(dim=1) * weight).mean()

@@ -140,6 +140,16 @@ def test_weight_is_trust(sample):
     assert error(fitted(sample, y=y), sample)[0] > 0.5
 
 
+def test_labels_of_little_weight_teach_no_noise(sample):
+    y = sample[1][:100].copy()
+    y[60:] = np.random.default_rng(0).normal(size=(40, 1))
+    weight = np.where(np.arange(100) < 60, 1.0, 1e-9)
+    without = fitted(sample, rows=slice(0, 60))
+    process = fitted(sample, y=y, weight=weight)
+    assert process.log_params[0, -1] < without.log_params[0, -1] + 1
+    assert error(process, sample)[0] < 1.5 * error(without, sample)[0]
+
+
 def test_does_not_run_away(sample):
     """Features far outside of what was seen are cut."""
     values = sample[0][100:] * 1e9
