@@ -321,7 +321,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         columns = targets.reshape(len(items), -1)
         # Complaints come before anything is computed.
         mean_and_scale(columns, weight)
-        check_positive(columns, self._resolved_recipe().target_scale)
+        learned = np.where(weight[:, None] > 0, columns, np.nan)
+        check_positive(learned, self._resolved_recipe().target_scale)
         labeled = np.isfinite(columns).sum(axis=1) > 0
         return self._fit_labeled(
             items,
@@ -430,11 +431,14 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         return stream(self, X, chunk_size, compute)
 
     def _check_std(self, return_std: bool) -> None:  # noqa: FBT001 - as of predict
-        n_members = self.head_params_.get("n_members", 1)
-        if return_std and n_members < 2 and self.kernel_ is None:
+        if not return_std or self.head_params_.get("n_members", 1) > 1:
+            return
+        alone = [True] if self.kernel_ is None else self.kernel_.shares == 0
+        if np.any(alone):
             raise InvalidInputError(
                 "return_std needs several heads or the Gaussian process, and this regressor was "
-                "fitted with n_members=1 and without the process; fit it with n_members=8, say"
+                "fitted with n_members=1 and without the process for column "
+                f"{int(np.argmax(alone))} of y; fit it with n_members=8, say"
             )
 
     def _predictions(self, usable: UsableGraphs, return_std: bool) -> Any:  # noqa: ANN401, FBT001
@@ -510,7 +514,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             if recipe.loss == "mae":
                 judged = (left_out.predictions, y[compared.rows], weight[compared.rows])
                 scale = scale.shrunk(*judged).with_margins(*judged)
-            calibration = scale.calibration(left_out, y[compared.rows])
+            rows = compared.rows
+            calibration = scale.calibration(left_out, y[rows], weight[rows])
             kernel = replace(kernel, calibration=calibration)
         return standardized, {
             "kernel_": kernel,

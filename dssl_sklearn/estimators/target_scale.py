@@ -193,8 +193,11 @@ class TargetScale:
                 ceiling[k] = _margin(self.largest[k] - predicted, self.largest[k] - y, share)
         return replace(self, floor_margin=floor, ceiling_margin=ceiling)
 
-    def calibration(self, left_out: LeftOut, columns: Columns) -> Columns:
+    def calibration(self, left_out: LeftOut, columns: Columns, weight: Columns) -> Columns:
         """Factors of the deviations with which 68 % of the labels are within one of them.
+
+        Labels at a limit that are predicted to be there are left out: many of them would make the
+        deviations of all others too small.
 
         Parameters
         ----------
@@ -202,17 +205,23 @@ class TargetScale:
             Prediction for each label from the others, standardized.
         columns : ndarray of shape (n_points, n_targets)
             The labels in their unit.
+        weight : ndarray of shape (n_points,)
+            Their weights.
 
         Returns
         -------
         ndarray of shape (n_targets,)
             Factors; 1 for targets of which nothing was left out.
         """
-        found = self.standardize(self.restore(left_out.predictions))
-        ratios = np.abs(self.standardize(columns) - found) / left_out.deviations
+        predicted = self.restore(left_out.predictions)
+        error = np.abs(self.standardize(columns) - self.standardize(predicted))
+        ratios = error / left_out.deviations
+        ratios[self.floor & (predicted <= self.smallest) & (columns <= self.smallest)] = np.nan
+        ratios[self.ceiling & (predicted >= self.largest) & (columns >= self.largest)] = np.nan
         factors = np.ones(columns.shape[1])
         for k in np.flatnonzero(np.isfinite(ratios).any(axis=0)):
-            factors[k] = np.nanquantile(ratios[:, k], _WITHIN_ONE_DEVIATION)
+            known = np.isfinite(ratios[:, k])
+            factors[k] = _quantile(ratios[known, k], weight[known], _WITHIN_ONE_DEVIATION)
         return factors
 
 
@@ -318,6 +327,14 @@ def _median(values: NDArray[np.float64], share: NDArray[np.float64]) -> float:
     # The lower one of two middles, however the sum was rounded.
     middle = int(np.searchsorted(np.cumsum(share[order]), 0.5 - 1e-9))
     return float(values[order[middle]])
+
+
+def _quantile(values: Columns, weight: Columns, level: float) -> float:
+    """Quantile of weighted values; with equal weights that of NumPy, which has no such."""
+    order = np.argsort(values, kind="stable")
+    weight = weight[order]
+    below = np.cumsum(weight) - weight
+    return float(np.interp(level, below / max(below[-1], np.finfo(float).tiny), values[order]))
 
 
 def _transformed(columns: Columns, log: NDArray[np.bool_]) -> Columns:

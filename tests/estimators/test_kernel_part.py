@@ -77,6 +77,29 @@ def test_std_of_the_process_is_the_size_of_its_errors(tiny, elastic):
     assert np.percentile(np.abs(noise - np.median(noise)), 50) < np.median(std) < 2 * noise.std()
 
 
+def test_std_where_most_labels_are_at_a_limit(tiny, elastic):
+    """Labels that are predicted to be at the limit say nothing of the errors of the others."""
+    structures, y = elastic
+    t = np.where(y >= np.quantile(y, 0.6), y - np.quantile(y, 0.6) + 0.2, 0.0)
+    model = DSSLRegressor(**{**tiny, "max_epochs": 0}, kernel_share=1)
+    model.fit(structures[:60], t[:60])
+    assert model.y_has_floor_
+    prediction, std = model.predict(structures[60:], return_std=True)
+    beyond = prediction > 0
+    assert np.mean(np.abs(prediction - t[60:])[beyond] < std[beyond]) > 0.4
+
+
+def test_std_with_labels_that_hardly_count(tiny, elastic):
+    """Their noise is large, as is that of their predictions: they say nothing of the others."""
+    structures, y = elastic
+    model = DSSLRegressor(**{**tiny, "max_epochs": 0}, kernel_share=1)
+    plain = model.fit(structures[:30], y[:30]).predict(structures[60:], return_std=True)[1]
+    weight = np.where(np.arange(60) < 30, 1.0, 1e-6)
+    model.fit(structures[:60], y[:60], sample_weight=weight)
+    std = model.predict(structures[60:], return_std=True)[1]
+    assert np.median(std) == pytest.approx(np.median(plain), rel=0.3)
+
+
 def test_few_labels_leave_it_out(tiny, train):
     n = MIN_LABELS
     assert DSSLRegressor(**tiny).fit(train[0][:n], train[1][:n]).kernel_ is not None

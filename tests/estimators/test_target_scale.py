@@ -142,6 +142,13 @@ def test_log_of_zero_is_refused_before_anything_is_computed(tiny, train):
         DSSLRegressor(**tiny, target_scale="log").fit(structures, bad)
 
 
+def test_log_does_not_look_at_labels_without_weight(tiny, train):
+    y, weight = 10.0 ** train[1], np.ones(len(train[1]))
+    y[3], weight[3] = -999, 0
+    model = DSSLRegressor(**tiny, target_scale="log").fit(train[0], y, sample_weight=weight)
+    assert model.y_is_log_.all()
+
+
 def test_survives_a_file(tiny, train, held_out, tmp_path):
     structures, y = train
     model = DSSLRegressor(**tiny, target_scale="log").fit(structures, y)
