@@ -294,7 +294,8 @@ class KernelPart:
         if n_answers := description.get("n_answers", 0):  # not in files from before there were any
             width = network.crystal_width
             check_shapes(partial(nn.Linear, width, n_answers), tensors, _ANSWERS)
-            answers = linear_layer(torch.zeros(n_answers, width), torch.zeros(n_answers))
+            zeros = partial(torch.zeros, dtype=torch.float32)  # whatever torch's default is
+            answers = linear_layer(zeros(n_answers, width), zeros(n_answers))
             load_state(answers, tensors, _ANSWERS, source)
         encoder = FrozenEncoder(architecture, network.eval(), answers)
         return cls(float(share), columns, process, encoder, calibration)

@@ -122,13 +122,18 @@ def test_a_default_of_double_precision_changes_nothing(tiny, elastic, tmp_path):
     path = tmp_path / "model.safetensors"
     expected = DSSLRegressor(**tiny, pretrained=pretrainer(tiny).fit(X)).fit(X, y)
     expected.save(path)
+    of_teacher = tmp_path / "answers.safetensors"
+    distilled = DSSLRegressor(pretrained="mp-distilled", kernel_share=1, max_epochs=0).fit(X, y)
+    distilled.save(of_teacher)
     torch.set_default_dtype(torch.float64)
     try:
         found = DSSLRegressor(**tiny, pretrained=pretrainer(tiny).fit(X)).fit(X, y)
         predictions = found.predict(X), DSSLRegressor.load(path).predict(X)
+        with_answers = DSSLRegressor.load(of_teacher).predict(X)
         assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
     assert_same_weights(expected, found)
     for prediction in predictions:
         np.testing.assert_array_equal(prediction, expected.predict(X))
+    np.testing.assert_allclose(with_answers, distilled.predict(X), rtol=1e-6)
