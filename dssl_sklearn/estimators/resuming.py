@@ -62,6 +62,8 @@ def train(
     names = ("validation_fraction", "early_stopping", "n_iter_no_change")
     settings |= {name: getattr(estimator, name) for name in names}
     settings |= {
+        "cutoff": dataset.graphs.cutoff,
+        "module": str(net.module_),
         "recipe": {k: v for k, v in vars(recipe).items() if k not in of_network},
         "class": type(estimator).__name__,
         "net_params": describable(estimator.net_params),

@@ -115,6 +115,7 @@ def test_a_pretrainer_within_keeps_checkpoints_in_the_same_folder(tiny, data, tm
         {"max_epochs": 3},
         {"backbone_params": {"width": 9, "n_layers": 1, "n_basis": 6}},
         {"head_params": {"dropout": 0.1}},
+        {"cutoff": 7.9},
         {"net_params": {"optimizer__betas": (0.8, 0.9)}},
         {"y": 1},
         {"X": 1},
