@@ -91,6 +91,11 @@ def mean_where(values: Tensor, counted: Tensor) -> Tensor:
     return (values * counted).sum() / counted.sum().clamp_min(1)
 
 
+def metric_where(values: Tensor, counted: Tensor) -> Tensor:
+    """As `mean_where`; NaN where there is none, which means of an epoch leave out."""
+    return (values * counted).sum() / counted.sum()
+
+
 def scale_of(deviation: ArrayLike, largest: ArrayLike) -> NDArray[np.float64]:
     """Deviation to divide values up to `largest` by; 1 where it comes from rounding alone."""
     return np.where(np.asarray(deviation) <= 1e-6 * np.asarray(largest), 1.0, deviation)

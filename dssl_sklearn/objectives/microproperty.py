@@ -17,7 +17,7 @@ from dssl_sklearn._checks import check_choice, check_integer
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.elements import ELEMENT_PROPERTY_NAMES, per_element_array
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.objectives._layers import mean_where, scale_of, site_mlp
+from dssl_sklearn.objectives._layers import mean_where, metric_where, scale_of, site_mlp
 from dssl_sklearn.objectives._site_target import PropertyValues, SiteTarget
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
 
@@ -158,7 +158,7 @@ class RegressionHead(_MicropropertyHead):
         # Outliers of a property do not dominate this loss.
         loss = F.smooth_l1_loss(predicted, target, reduction="none")
         error = (predicted.detach() - target).abs() * self.scale
-        return Outcome(mean_where(loss, counted), {"mae": mean_where(error, counted)})
+        return Outcome(mean_where(loss, counted), {"mae": metric_where(error, counted)})
 
 
 class ClassificationHead(_MicropropertyHead):
@@ -205,4 +205,4 @@ class ClassificationHead(_MicropropertyHead):
         counted = classes[target] == values
         loss = F.cross_entropy(output, target, reduction="none")
         correct = (output.detach().argmax(-1) == target).float()
-        return Outcome(mean_where(loss, counted), {"accuracy": mean_where(correct, counted)})
+        return Outcome(mean_where(loss, counted), {"accuracy": metric_where(correct, counted)})

@@ -163,6 +163,17 @@ def test_site_property_is_read_from_the_structures(random_batch, run_head):
     assert outcome.loss.item() == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_a_batch_without_known_values_says_nothing_of_the_error(random_batch, run_head):
+    objective = Microproperty(values="magmom", mask_ratio=0.0)
+    batch = random_batch(properties=("magmom",))
+    head = make_head(objective)
+    head.fit_statistics(as_dataset(batch))
+    batch.site_properties["magmom"][:] = torch.nan
+    outcome = run_head(objective, head, batch)
+    assert outcome.loss.item() == 0
+    assert outcome.metrics["mae"].isnan()
+
+
 def test_prefix_names_a_site_property_like_one_of_the_elements():
     assert Microproperty(values="valence").site_properties == ()
     assert Microproperty(values="site:valence").site_properties == ("valence",)
@@ -184,7 +195,9 @@ def test_classes_of_a_site_property_are_learned(random_batch, run_head):
     assert outcome.metrics["accuracy"].item() == pytest.approx(3 / 8)
     assert outcome.loss.item() == pytest.approx(math.log(3 + math.e) - 3 / 8)
     batch.site_properties["wyckoff"][:] = 3.0
-    assert run_head(objective, head, batch).loss.item() == 0
+    outcome = run_head(objective, head, batch)
+    assert outcome.loss.item() == 0
+    assert outcome.metrics["accuracy"].isnan()
 
 
 def test_too_many_classes_are_refused(random_batch):
