@@ -102,7 +102,7 @@ class TermLog(Callback):
 
 
 class FreezeFirst(Callback):
-    """Keep some parameters as they are in the first epochs.
+    """Keep some parameters as they are in the first epochs, and the statistics of their modules.
 
     Unlike skorch's pair of callbacks it says anew at every epoch what is frozen, so that a training
     which goes on from a checkpoint has the same parameters frozen.
@@ -110,10 +110,12 @@ class FreezeFirst(Callback):
     Parameters
     ----------
     pattern : str
-        Names of the parameters, as for ``fnmatch``.
+        Names of the parameters, and of running means and variances, as for ``fnmatch``.
     n_epochs : int
         Epochs in which they are frozen.
     """
+
+    _statistics: list[tuple[Tensor, Tensor]]
 
     def __init__(self, pattern: str, n_epochs: int) -> None:
         self.pattern = pattern
@@ -121,9 +123,21 @@ class FreezeFirst(Callback):
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
         """Freeze or release."""
+        frozen = len(net.history) <= self.n_epochs
         for name, parameter in net.get_all_learnable_params():
             if fnmatch(name, self.pattern):
-                parameter.requires_grad = len(net.history) > self.n_epochs
+                parameter.requires_grad = not frozen
+        buffers = net.module_.named_buffers() if frozen else ()
+        self._statistics = [(b, b.clone()) for name, b in buffers if fnmatch(name, self.pattern)]
+
+    def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Take back what the batch did to running statistics: torch knows no frozen ones."""
+        for buffer, before in self._statistics:
+            buffer.copy_(before)
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: ANN401
+        """Forget the statistics: they are in the network."""
+        self._statistics = []
 
 
 class StopEarly(EarlyStopping):

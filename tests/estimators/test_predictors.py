@@ -475,6 +475,24 @@ class TestLoss:
         assert not hasattr(model, "net_")
 
 
+def test_a_frozen_backbone_keeps_its_statistics_too(tiny_paper, train):
+    """Running means and variances of its batch norms, which no optimizer knows."""
+    start = DSSLPretrainer(**tiny_paper).fit(train[0])
+    model = DSSLRegressor(**tiny_paper, pretrained=start, freeze_epochs=2).fit(*train)
+    learned = model.net_.module_.encoder.backbone.state_dict()
+    for name, value in start.encoder_.backbone.state_dict().items():
+        torch.testing.assert_close(learned[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_weights_count_in_batches_of_one(tiny, train):
+    structures, y = train[0][:8], np.where(np.arange(8) < 4, 10.0, 0.0)
+    weight = np.where(np.arange(8) < 4, 1.0, 1e-9)
+    params = tiny | {"max_epochs": 30, "batch_size": 1, "lr": 3e-3}
+    model = DSSLRegressor(**params, kernel_share=0.0)
+    assert model.fit(structures, y, sample_weight=weight).predict(structures).min() > 9.5
+    assert model.fit(structures, y).predict(structures).min() < 7
+
+
 class TestMembers:
     def test_their_mean_predicts_and_their_spread_is_the_std(self, tiny, train):
         model = DSSLRegressor(**tiny, n_members=5, kernel_share=0).fit(*train)
@@ -497,6 +515,14 @@ class TestMembers:
             model = DSSLRegressor(**params).fit(*train)
             with pytest.raises(InvalidInputError, match=r"return_std.*n_members"):
                 model.predict(train[0], return_std=True)
+
+    def test_std_of_every_target_needs_several(self, tiny, train):
+        """The process predicts only the first of these."""
+        few = np.where(np.arange(24) < 10, train[1], np.nan)
+        model = DSSLRegressor(**tiny, n_members=1).fit(train[0], np.column_stack([train[1], few]))
+        assert model.kernel_.columns.tolist() == [True, False]
+        with pytest.raises(InvalidInputError, match="without the process for column 1 of y"):
+            model.predict(train[0], return_std=True)
 
     def test_std_of_a_loaded_regressor(self, tiny, train, tmp_path):
         model = DSSLRegressor(**tiny).fit(*train)
