@@ -23,9 +23,7 @@ from dssl_sklearn.estimators.pretrained import shipped_weights
 from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, RecipeName
 from dssl_sklearn.objectives import Contrastive, MaskedAtoms, Microproperty
 
-#: What the Gaussian process beside a network did before, and what it does today; results change
-#: with it.
-FORMER_KERNEL = "bonds, composition, arrangement, embedding; labels far out hardly count"
+#: What the Gaussian process beside a network does; results change with it.
 KERNEL = "six groups, composition apart from its spread; labels far out hardly count"
 
 

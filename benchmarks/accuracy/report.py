@@ -22,7 +22,7 @@ from common import fill_page
 
 from accuracy.figure import draw_curves
 from accuracy.methods import ALONE, Method, classical_methods, config_of
-from accuracy.networks import FORMER_KERNEL, PaperSettings, network_methods
+from accuracy.networks import PaperSettings, network_methods
 from accuracy.store import Record, read_records
 from accuracy.summary import latest, read_compact, series_of, write_compact
 from accuracy.tables import (
@@ -79,16 +79,9 @@ def known_methods() -> dict[str, Method]:
 
 
 def is_current(record: Record, known: Mapping[str, Method]) -> bool:
-    """Whether a result belongs to defaults and weights that the page speaks of.
-
-    Results with the former Gaussian process, too, which stay where nothing newer has been run; the
-    page says where that is.
-    """
-    if record["method"] not in known:
-        return True
-    settings = known[record["method"]].settings
-    former = {**settings, "kernel": FORMER_KERNEL} if "kernel" in settings else settings
-    return record["config"] in {config_of(settings), config_of(former)}
+    """Whether a result belongs to the defaults and weights that the page speaks of."""
+    method = known.get(record["method"])
+    return method is None or record["config"] == config_of(method.settings)
 
 
 def _train_nothing() -> None:
