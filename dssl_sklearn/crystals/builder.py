@@ -53,18 +53,6 @@ class GraphBuilder:
     use_cache: bool = True
     first: int = 0
 
-    def graphs(self, X: Any, name: str = "X") -> list[CrystalGraph]:  # noqa: ANN401
-        """Build or look up the graph of every crystal.
-
-        Raises
-        ------
-        InvalidInputError
-            If `X` is not a sequence of crystals, or holds graphs of other settings.
-        InvalidStructureError
-            Naming every crystal that cannot be used and why.
-        """
-        return self.usable_graphs(X, name, skip=False)[0]
-
     def usable_graphs(
         self,
         X: Any,  # noqa: ANN401
@@ -72,7 +60,7 @@ class GraphBuilder:
         *,
         skip: bool = True,
     ) -> tuple[list[CrystalGraph], dict[int, str]]:
-        """Build or look up the graphs of the crystals that can be used, as `graphs` does.
+        """Build or look up the graphs of the crystals that can be used.
 
         Without `skip` those are all of them, or an error is raised.
 
@@ -85,8 +73,10 @@ class GraphBuilder:
 
         Raises
         ------
-        InvalidInputError, InvalidStructureError
-            As `graphs`; InvalidStructureError only without `skip`.
+        InvalidInputError
+            If `X` is not a sequence of crystals, or holds graphs of other settings.
+        InvalidStructureError
+            Without `skip`, naming every crystal that cannot be used and why.
         """
         parts = self._build(as_sequence(X, name), as_dataset=False, skip=skip)
         return [graph for part in parts for graph in part.graphs], all_reasons(parts)
@@ -99,7 +89,7 @@ class GraphBuilder:
         Raises
         ------
         InvalidInputError, InvalidStructureError
-            As `graphs`.
+            As `usable_graphs` without `skip`.
         """
         graphs, _ = self.usable_dataset(X, name, skip=False)
         return cast("GraphDataset", graphs)  # of all crystals, of which there are some

@@ -342,12 +342,9 @@ class PropertyEstimator(Persistent):
 
 def _chosen_graphs(builder: GraphBuilder, X: Any, rows: NDArray[np.int64]) -> GraphDataset:  # noqa: ANN401
     """Graphs of some crystals; a whole data set as it is, which may be larger than memory."""
-    if isinstance(X, GraphDataset):
-        every = builder.dataset(X)
-        return every if len(rows) == len(every) else every.take(rows)
     # All structures are checked, so that a bad one is named by its position in X.
-    graphs = builder.graphs(X)
-    return GraphDataset.from_graphs([graphs[row] for row in rows])
+    every = builder.dataset(X)
+    return every if len(rows) == len(every) else every.take(rows)
 
 
 def _is_unfitted(pretrained: object) -> bool:

@@ -17,6 +17,10 @@ CUBE = Lattice.cubic(4.0)
 BUILDER = GraphBuilder(8.0, 12, use_cache=False)
 
 
+def graphs_of(X):
+    return BUILDER.usable_graphs(X, skip=False)[0]
+
+
 def salt():
     return Structure(CUBE, ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
@@ -40,14 +44,14 @@ def ase_with(**kwargs):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_blocks_of_a_cif_file_without_a_structure(tmp_path, more):
     (tmp_path / "one.cif").write_text(salt().to(fmt="cif") + more)
-    assert len(BUILDER.graphs([tmp_path / "one.cif"])[0].crystal) == 2
+    assert len(graphs_of([tmp_path / "one.cif"])[0].crystal) == 2
 
 
 def test_hydrogen_is_no_missing_name(tmp_path):
     hydrogen = Structure(CUBE, ["H"], [[0, 0, 0]])
     for name in ("POSCAR", "POSCAR_from_cif"):
         hydrogen.to(filename=str(tmp_path / name), fmt="poscar")
-        assert BUILDER.graphs([tmp_path / name])[0].crystal.numbers.tolist() == [1]
+        assert graphs_of([tmp_path / name])[0].crystal.numbers.tolist() == [1]
 
 
 @pytest.fixture
@@ -118,13 +122,13 @@ def test_thirds_of_a_cif_file_are_no_reason_for_a_warning(tmp_path):
     structure.to(filename=str(tmp_path / "mg.cif"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        graph = BUILDER.graphs([tmp_path / "mg.cif"])[0]
+        graph = graphs_of([tmp_path / "mg.cif"])[0]
     assert graph.crystal.frac_coords[0, 0] == pytest.approx(1 / 3, abs=1e-9)
 
 
 def test_messages_name_the_first_ones_and_the_error_all():
     with pytest.raises(InvalidStructureError, match="and 80 more, see the attribute") as caught:
-        BUILDER.graphs(["lost.cif"] * 100)
+        graphs_of(["lost.cif"] * 100)
     assert len(caught.value.reasons) == 100
     assert len(str(caught.value)) < 3000
 
@@ -137,7 +141,7 @@ def test_all_bad_inputs_are_named_in_one_error(bad_inputs):
         expected[len(X)] = words
         X += [item, salt(), salt()]
     with pytest.raises(InvalidStructureError) as caught:
-        BUILDER.graphs(X)
+        graphs_of(X)
     error = caught.value
     assert sorted(error.reasons) == sorted(expected)
     for index, words in expected.items():
@@ -159,7 +163,7 @@ def test_the_error_survives_pickling():
 def test_the_error_of_one_bad_row_of_an_array_of_sites():
     array = np.asarray([salt(), Structure(CUBE, ["X", "C"], [[0, 0, 0], [0.5] * 3])])
     with pytest.raises(InvalidStructureError) as caught:
-        BUILDER.graphs(array)
+        graphs_of(array)
     assert set(caught.value.reasons) == {1}
 
 
@@ -173,7 +177,7 @@ def test_the_error_of_one_bad_row_of_an_array_of_sites():
         pytest.param(salt().as_dict(), "single dict", id="structure dict"),
         pytest.param({"mp-1": salt()}, r"X is a dict.*list\(X.values\(\)\)", id="dict"),
         pytest.param(read_crystals([salt()])[0], "single Crystal", id="Crystal"),
-        pytest.param(BUILDER.graphs([salt()])[0], "single CrystalGraph", id="graph"),
+        pytest.param(graphs_of([salt()])[0], "single CrystalGraph", id="graph"),
         pytest.param("crystal.cif", "single str", id="str"),
         pytest.param(b"crystal.cif", "single bytes", id="bytes"),
         pytest.param((salt() for _ in range(2)), "of type generator", id="generator"),
@@ -200,7 +204,7 @@ def test_the_error_of_one_bad_row_of_an_array_of_sites():
 )
 def test_containers_that_are_refused(X, message):
     with pytest.raises(InvalidInputError, match=message):
-        BUILDER.graphs(X)
+        graphs_of(X)
 
 
 def test_a_single_ase_crystal_is_refused():

@@ -20,6 +20,10 @@ from dssl_sklearn.exceptions import (
 BUILDER = GraphBuilder(8.0, 12)
 
 
+def graphs_of(X, builder=BUILDER):
+    return builder.usable_graphs(X, skip=False)[0]
+
+
 @pytest.fixture(autouse=True)
 def empty_cache():
     GRAPH_CACHE.clear()
@@ -29,7 +33,7 @@ def empty_cache():
 
 @pytest.fixture
 def graphs(real_structures):
-    return BUILDER.graphs(real_structures)
+    return graphs_of(real_structures)
 
 
 @pytest.fixture
@@ -48,16 +52,16 @@ def with_property(structures, name="charge"):
 
 
 def test_equal_crystals_share_a_graph(real_structures):
-    first = BUILDER.graphs(real_structures)
-    again = GraphBuilder(8.0, 12).graphs([structure.copy() for structure in real_structures])
+    first = graphs_of(real_structures)
+    again = graphs_of([structure.copy() for structure in real_structures], GraphBuilder(8.0, 12))
     assert all(a is b for a, b in zip(first, again, strict=True))
     assert len(GRAPH_CACHE) == len(real_structures)
 
 
 def test_kinds_of_crystals_share_a_graph(real_structures):
-    (first,) = BUILDER.graphs(real_structures[:1])
+    (first,) = graphs_of(real_structures[:1])
     kinds = [real_structures[0].as_dict(), read_crystals([real_structures[0]])[0]]
-    assert all(graph is first for graph in BUILDER.graphs(kinds))
+    assert all(graph is first for graph in graphs_of(kinds))
 
 
 @pytest.mark.parametrize(
@@ -72,10 +76,10 @@ def test_kinds_of_crystals_share_a_graph(real_structures):
 )
 def test_a_changed_structure_gets_a_new_graph(real_structures, change):
     structure = next(s for s in real_structures if len(s) > 2).copy()
-    (before,) = BUILDER.graphs([structure])
+    (before,) = graphs_of([structure])
     change(structure)
-    (after,) = BUILDER.graphs([structure])
-    (expected,) = GraphBuilder(8.0, 12, use_cache=False).graphs([structure])
+    (after,) = graphs_of([structure])
+    (expected,) = graphs_of([structure], GraphBuilder(8.0, 12, use_cache=False))
     assert after is not before
     np.testing.assert_array_equal(after.distance, expected.distance)
     np.testing.assert_array_equal(after.crystal.numbers, expected.crystal.numbers)
@@ -91,7 +95,7 @@ def test_a_changed_structure_gets_a_new_graph(real_structures, change):
     ids=["cutoff", "max_neighbors", "site_properties"],
 )
 def test_settings_are_part_of_the_key(real_structures, other):
-    (left,), (right,) = (b.graphs(real_structures[:1]) for b in (BUILDER, other))
+    (left,), (right,) = (graphs_of(real_structures[:1], b) for b in (BUILDER, other))
     assert left is not right
     assert (right.cutoff, right.max_neighbors) == (other.cutoff, other.max_neighbors)
     assert set(right.crystal.site_properties) == set(other.site_properties)
@@ -101,7 +105,7 @@ def test_the_values_of_site_properties_are_part_of_the_key(real_structures):
     one, two = real_structures[0].copy(), real_structures[0].copy()
     one.add_site_property("charge", [1.0] * len(one))
     two.add_site_property("charge", [2.0] * len(two))
-    graphs = GraphBuilder(8.0, 12, site_properties=("charge",)).graphs([one, two])
+    graphs = graphs_of([one, two], GraphBuilder(8.0, 12, site_properties=("charge",)))
     assert [g.crystal.site_properties["charge"][0] for g in graphs] == [1.0, 2.0]
 
 
@@ -120,12 +124,12 @@ def test_the_warning_comes_again_with_a_cached_graph():
     lonely = Crystal(np.array([18]), np.zeros((1, 3)), 9 * np.eye(3))
     for _ in range(2):
         with pytest.warns(IsolatedSiteWarning, match="positions 0"):
-            BUILDER.graphs([lonely])
+            graphs_of([lonely])
 
 
 def test_graphs_of_the_cache_are_safe_from_their_users(real_structures):
     crystal = read_crystals([real_structures[0]])[0]
-    (graph,) = BUILDER.graphs([crystal])
+    (graph,) = graphs_of([crystal])
     with pytest.raises(ValueError, match="read-only"):
         graph.distance[:] = 0
     crystal.frac_coords[:] += 0.25
@@ -228,7 +232,7 @@ def test_chunks_do_not_show(real_structures, monkeypatch):
     structures = with_property(real_structures)
     builder = GraphBuilder(8.0, 12, site_properties=("charge",))
     cut = builder.dataset(structures)
-    graphs = builder.graphs(structures)
+    graphs = graphs_of(structures, builder)
     monkeypatch.undo()
     assert len(structures) > 5
     assert_same_dataset(cut, builder.dataset(structures))
@@ -241,9 +245,9 @@ def test_processes_do_not_show(real_structures, assert_same_graph):
     structures = with_property(real_structures)
     one, two = (GraphBuilder(8.0, 12, n_jobs=n, site_properties=("charge",)) for n in (None, 2))
     assert_same_dataset(one.dataset(structures), two.dataset(structures))
-    for left, right in zip(one.graphs(structures), two.graphs(structures), strict=True):
+    for left, right in zip(graphs_of(structures, one), graphs_of(structures, two), strict=True):
         assert_same_graph(left, right, atol=0)
-    assert len(two.graphs(one.dataset(structures))) == len(structures)
+    assert len(graphs_of(one.dataset(structures), two)) == len(structures)
 
     bad = [*structures[:6], None, *structures[6:], "nowhere.cif"]
     with pytest.raises(InvalidStructureError) as caught:
@@ -252,7 +256,7 @@ def test_processes_do_not_show(real_structures, assert_same_graph):
 
     lonely = Crystal(np.array([18]), np.zeros((1, 3)), 9 * np.eye(3))
     with pytest.warns(IsolatedSiteWarning, match="positions 7,"):
-        two.graphs([*structures[:7], lonely, lonely])
+        graphs_of([*structures[:7], lonely, lonely], two)
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -276,18 +280,18 @@ def test_bad_positions_over_several_chunks(real_structures):
 
 
 def test_graphs_pass_through(graphs):
-    assert all(a is b for a, b in zip(BUILDER.graphs(graphs), graphs, strict=True))
+    assert all(a is b for a, b in zip(graphs_of(graphs), graphs, strict=True))
 
 
 def test_a_dataset_passes_through(dataset):
     assert BUILDER.dataset(dataset) is dataset
-    assert len(BUILDER.graphs(dataset)) == len(dataset)
+    assert len(graphs_of(dataset)) == len(dataset)
 
 
-@pytest.mark.parametrize("build", ["graphs", "usable_graphs", "dataset", "usable_dataset"])
+@pytest.mark.parametrize("build", ["usable_graphs", "dataset", "usable_dataset"])
 def test_graphs_with_other_settings_are_no_bad_crystals(real_structures, graphs, build):
     builder = GraphBuilder(6.0, 12)
-    X = [real_structures[0], None, *builder.graphs(real_structures[:1]), graphs[1]]
+    X = [real_structures[0], None, *graphs_of(real_structures[:1], builder), graphs[1]]
     message = "a graph built with cutoff=8.0 and max_neighbors=12, expected 6.0 and 12"
     with pytest.raises(InvalidInputError, match=message):
         getattr(builder, build)(X)
@@ -303,7 +307,7 @@ def test_a_dataset_with_other_settings_is_refused(dataset):
 def test_graphs_without_a_site_property_are_refused(real_structures, graphs, dataset):
     builder = GraphBuilder(8.0, 12, site_properties=("charge",))
     with pytest.raises(InvalidInputError, match=r"site_properties=\['charge'\]"):
-        builder.graphs([real_structures[0], graphs[1]])
+        graphs_of([real_structures[0], graphs[1]], builder)
     with pytest.raises(InvalidInputError, match="without the site properties"):
         builder.dataset(dataset)
 
@@ -322,7 +326,7 @@ def moved_out(structures):
 
 @pytest.mark.parametrize("prepare", [list, moved_out], ids=["inside", "outside the cell"])
 def test_round_trip(real_structures, prepare):
-    graphs = BUILDER.graphs(prepare(real_structures))
+    graphs = graphs_of(prepare(real_structures))
     dataset = GraphDataset.from_graphs(graphs)
     assert len(dataset) == len(graphs)
     assert dataset.n_sites.tolist() == [g.n_sites for g in graphs]
@@ -367,7 +371,7 @@ def test_integers_are_stored_no_wider_than_needed(dataset):
 def test_large_shifts_survive(peak):
     # A thin oblique cell: the nearest neighbors along a lie far away in the image numbers of c.
     lattice = np.array([[4.0, 0, 0], [0, 4.0, 0], [4.0 * peak + 0.5, 0, 4.0]])
-    graph = GraphBuilder(5.0, 6).graphs([Crystal(np.array([84]), np.zeros((1, 3)), lattice)])[0]
+    graph = graphs_of([Crystal(np.array([84]), np.zeros((1, 3)), lattice)], GraphBuilder(5.0, 6))[0]
     assert np.abs(graph.shift).max() >= peak
     small = GraphBuilder(5.0, 6).dataset(
         [Crystal(np.array([84]), np.zeros((1, 3)), 4.0 * np.eye(3))]

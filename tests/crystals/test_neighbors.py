@@ -298,7 +298,7 @@ def test_only_the_isolated_site_is_widened():
 def test_the_warning_names_the_structures_with_isolated_sites():
     crystals = [one_atom(FCC), one_atom(9 * np.eye(3)), one_atom(FCC), one_atom(20 * np.eye(3))]
     with pytest.warns(IsolatedSiteWarning, match=r"2 structure\(s\).*positions 1, 3\)"):
-        GraphBuilder(8.0, 12).graphs(crystals)
+        GraphBuilder(8.0, 12).usable_graphs(crystals, skip=False)
 
 
 # ---- atoms too close ------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def test_kinds_of_input(tmp_path, real_structures, real_corpus, dataset, kind):
     X = {
         "generator": lambda: (structure for structure in real_structures),
         "corpus": lambda: real_corpus,
-        "graphs": lambda: BUILDER.graphs(real_structures),
+        "graphs": lambda: BUILDER.usable_graphs(real_structures, skip=False)[0],
         "dataset": lambda: dataset,
     }[kind]()
     store = GraphStore.build(tmp_path / "s", X)

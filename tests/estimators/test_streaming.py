@@ -72,7 +72,7 @@ def test_other_inputs(regressor, elastic, kind):
     given = {
         "list": lambda: X,
         "array": lambda: np.fromiter(X, dtype=object),
-        "graphs": lambda: builder.graphs(X),
+        "graphs": lambda: builder.usable_graphs(X, skip=False)[0],
         "dataset": lambda: builder.dataset(X),
     }[kind]()
     found = np.concatenate(list(regressor.predict_iter(given, chunk_size=8)))
