@@ -13,7 +13,7 @@ from dssl_sklearn.crystals.build_part import BuildPart, all_reasons, report
 from dssl_sklearn.crystals.cache import GRAPH_CACHE, Entry, content_keys
 from dssl_sklearn.crystals.chunks import piece_of
 from dssl_sklearn.crystals.dataset import GraphDataset
-from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
+from dssl_sklearn.crystals.graph import CrystalGraph
 from dssl_sklearn.crystals.graph_table import GraphTable, without
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.crystals.neighbors import build_graphs
@@ -116,31 +116,35 @@ class GraphBuilder:
             As `usable_graphs`.
         """
         if isinstance(X, GraphDataset) and len(X):
-            return self._checked(X, name), {}
+            self._check(X, name)
+            return X, {}
         parts = self._build(as_sequence(X, name), as_dataset=True, skip=skip)
         datasets = [part.dataset for part in parts if part.dataset is not None]
         return GraphDataset.concatenate(datasets) if datasets else None, all_reasons(parts)
 
-    def _checked(self, graphs: GraphDataset, name: str) -> GraphDataset:
-        """Refuse ready graphs of other settings as a whole."""
-        if not self._fits(graphs):
-            raise InvalidInputError(
-                f"{name} holds graphs built with cutoff={graphs.cutoff} and max_neighbors="
-                f"{graphs.max_neighbors}, expected cutoff={self.cutoff} and max_neighbors="
-                f"{self.max_neighbors}; build them anew, or give the estimator the same values"
+    def _check(self, record: CrystalGraph | GraphDataset, name: str | None = None) -> None:
+        """Refuse ready graphs of other settings: a data set of some name, else a single one."""
+        found = f"{name} holds graphs" if name else "found a graph"
+        if (record.cutoff, record.max_neighbors) != (self.cutoff, self.max_neighbors):
+            cure = (
+                f"cutoff={self.cutoff} and max_neighbors={self.max_neighbors}; build them anew, or "
+                "give the estimator the same values"
+                if name
+                else f"{self.cutoff} and {self.max_neighbors}; give StructureToGraph and the "
+                "estimator the same values"
             )
-        if missing := self._missing(graphs):
             raise InvalidInputError(
-                f"{name} holds graphs without the site properties {missing}; attach them with "
-                f"{name}.with_properties(site={{{missing[0]!r}: array}})"
+                f"{found} built with cutoff={record.cutoff} and max_neighbors="
+                f"{record.max_neighbors}, expected {cure}"
             )
-        return graphs
-
-    def _fits(self, graph: CrystalGraph | GraphDataset) -> bool:
-        return (graph.cutoff, graph.max_neighbors) == (self.cutoff, self.max_neighbors)
-
-    def _missing(self, record: Crystal | GraphDataset) -> list[str]:
-        return sorted(set(self.site_properties) - set(record.site_properties))
+        sites = record.crystal if isinstance(record, CrystalGraph) else record
+        if missing := sorted(set(self.site_properties) - set(sites.site_properties)):
+            cure = (
+                f"attach them with {name}.with_properties(site={{{missing[0]!r}: array}})"
+                if name
+                else f"give StructureToGraph site_properties={list(self.site_properties)}"
+            )
+            raise InvalidInputError(f"{found} without the site properties {missing}; {cure}")
 
     def _build(self, items: Sequence[Any], *, as_dataset: bool, skip: bool) -> list[BuildPart]:
         starts = range(0, len(items), CHUNK)
@@ -222,20 +226,6 @@ class GraphBuilder:
                 GRAPH_CACHE.put(of_row, built)
             known |= {key: (built, row) for row, key in enumerate(of_row)}
         return {p: known[k] for p, k in zip(places, keys, strict=True) if k in known}
-
-    def _check(self, graph: CrystalGraph) -> None:
-        """Refuse a ready graph of other settings."""
-        if not self._fits(graph):
-            raise InvalidInputError(
-                f"found a graph built with cutoff={graph.cutoff} and max_neighbors="
-                f"{graph.max_neighbors}, expected {self.cutoff} and {self.max_neighbors}; "
-                "give StructureToGraph and the estimator the same values"
-            )
-        if missing := self._missing(graph.crystal):
-            raise InvalidInputError(
-                f"found a graph without the site properties {missing}; give StructureToGraph "
-                f"site_properties={list(self.site_properties)}"
-            )
 
 
 def build_slice(builder: GraphBuilder, items: Sequence[Any], *, as_dataset: bool) -> BuildPart:
