@@ -44,6 +44,19 @@ from dssl_sklearn.estimators.targets import (
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.training.losses import RegressionLoss, TargetLoss
 
+#: Fitted attributes -> fields of the `TargetScale` that they make up.
+_OF_SCALE = {
+    "y_mean_": "mean",
+    "y_scale_": "scale",
+    "y_is_log_": "log",
+    "y_min_": "smallest",
+    "y_max_": "largest",
+    "y_has_floor_": "floor",
+    "y_has_ceiling_": "ceiling",
+    "y_floor_margin_": "floor_margin",
+    "y_ceiling_margin_": "ceiling_margin",
+}
+
 
 class DSSLRegressor(RegressorMixin, PropertyEstimator):
     """Predict properties of crystals with a network that may have been pretrained.
@@ -201,17 +214,9 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         "target_scale": [StrOptions({"auto", "linear", "log"}), None],
     }
     _recipes = FINE_TUNE_RECIPES
-    _target_state: ClassVar[tuple[str, ...]] = (
-        "y_mean_",
-        "y_scale_",
-        "y_ndim_",
-        "y_is_log_",
-        "y_min_",
-        "y_max_",
-        "y_has_floor_",
-        "y_has_ceiling_",
-        "y_floor_margin_",
-        "y_ceiling_margin_",
+    # In the order that the files have.
+    _target_state: ClassVar[tuple[str, ...]] = tuple(
+        dict.fromkeys(["y_mean_", "y_scale_", "y_ndim_", *_OF_SCALE])
     )
 
     def __init__(
@@ -466,17 +471,10 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         return prediction, std[:, 0] if self.y_ndim_ == 1 else std
 
     def _target_scale(self) -> TargetScale:
-        return TargetScale(
-            log=self.y_is_log_.astype(bool),
-            mean=self.y_mean_,
-            scale=self.y_scale_,
-            smallest=self.y_min_,
-            largest=self.y_max_,
-            floor=self.y_has_floor_.astype(bool),
-            ceiling=self.y_has_ceiling_.astype(bool),
-            floor_margin=self.y_floor_margin_,
-            ceiling_margin=self.y_ceiling_margin_,
-        )
+        values = {field: getattr(self, name) for name, field in _OF_SCALE.items()}
+        # Files may hold numbers.
+        values |= {name: values[name].astype(bool) for name in ("log", "floor", "ceiling")}
+        return TargetScale(**values)
 
     def _fit_beside(
         self,
@@ -517,18 +515,8 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             rows = compared.rows
             calibration = scale.calibration(left_out, y[rows], weight[rows])
             kernel = replace(kernel, calibration=calibration)
-        return standardized, {
-            "kernel_": kernel,
-            "y_is_log_": scale.log,
-            "y_mean_": scale.mean,
-            "y_scale_": scale.scale,
-            "y_min_": scale.smallest,
-            "y_max_": scale.largest,
-            "y_has_floor_": scale.floor,
-            "y_has_ceiling_": scale.ceiling,
-            "y_floor_margin_": scale.floor_margin,
-            "y_ceiling_margin_": scale.ceiling_margin,
-        }
+        of_scale = {name: getattr(scale, field) for name, field in _OF_SCALE.items()}
+        return standardized, {"kernel_": kernel, **of_scale}
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - sklearn.utils.Tags moved between versions
         """Say that several targets are fine."""
