@@ -30,7 +30,7 @@ from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.estimators import kernel_part
 from dssl_sklearn.estimators.kernel_part import FrozenEncoder
-from dssl_sklearn.estimators.pretrained import resolve_pretrained
+from dssl_sklearn.estimators.pretrainer import resolve_pretrained
 from dssl_sklearn.models.gaussian_process import GaussianProcess
 
 TARGETS = {**{task: target for task, (_, target) in LOADERS.items()}, "phonons": "phonons"}

@@ -29,7 +29,7 @@ from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.estimators import kernel_part
 from dssl_sklearn.estimators.kernel_part import FrozenEncoder
-from dssl_sklearn.estimators.pretrained import resolve_pretrained
+from dssl_sklearn.estimators.pretrainer import resolve_pretrained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

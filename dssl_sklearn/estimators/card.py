@@ -9,15 +9,13 @@ import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dssl_sklearn
 from dssl_sklearn._atomic import write_text
+from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.citations import BIBTEX, citation_keys, license_of
 from dssl_sklearn.training.weights import plain
-
-if TYPE_CHECKING:
-    from dssl_sklearn.estimators.base import CrystalEstimator
 
 _LIBRARIES = ("torch", "torch-geometric", "pymatgen", "scikit-learn", "skorch")
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dssl_sklearn._checks import check_choice
+from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer, shipped_record, shipped_weights
 from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES, PRETRAIN_RECIPES
 from dssl_sklearn.objectives import Microproperty, Objective
-
-if TYPE_CHECKING:
-    from dssl_sklearn.estimators.base import CrystalEstimator
 
 BIBTEX = {
     "dssl": """@article{fu2024dssl,

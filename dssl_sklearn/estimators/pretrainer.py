@@ -8,11 +8,13 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from numbers import Real
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
@@ -22,13 +24,13 @@ from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.persistence import Persistent, load_pretrainer
-from dssl_sklearn.estimators.pretrained import resolve_pretrained
+from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer, shipped_weights
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from dssl_sklearn.estimators.record import fit_record
 from dssl_sklearn.estimators.resuming import last_good, train
 from dssl_sklearn.estimators.skipping import usable_dataset
 from dssl_sklearn.estimators.streaming import stream
-from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.exceptions import InvalidInputError, WeightsError
 from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder
 from dssl_sklearn.objectives import (
@@ -603,3 +605,51 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Persiste
         if not isinstance(found, cls):
             raise TypeError(f"{name!r} holds a {type(found).__name__}, not a {cls.__name__}")
         return found
+
+
+def resolve_pretrained(pretrained: Any) -> DSSLPretrainer | None:  # noqa: ANN401
+    """Turn a value of `pretrained` into a fitted pretrainer.
+
+    Parameters
+    ----------
+    pretrained : str, path-like, fitted DSSLPretrainer or None
+        Name of shipped weights, file, or pretrainer, also a frozen one.
+
+    Returns
+    -------
+    DSSLPretrainer or None
+        Fitted, not to be changed by the caller; None for None.
+
+    Raises
+    ------
+    WeightsError
+        If a name or file is unknown or damaged.
+    InvalidInputError
+        If it is another object, or a pretrainer that is not fitted.
+    """
+    if pretrained is None:
+        return None
+    if isinstance(pretrained, FrozenEstimator):
+        pretrained = pretrained.estimator
+    if isinstance(pretrained, str | os.PathLike):
+        known = shipped_weights()
+        if str(pretrained) in known:
+            return DSSLPretrainer.load(known[str(pretrained)])
+        if not Path(pretrained).is_file():
+            names = ", ".join(map(repr, known)) or "none in this version"
+            raise WeightsError(
+                f"pretrained={os.fspath(pretrained)!r} is neither the name of shipped weights "
+                f"({names}) nor a file"
+            )
+        return DSSLPretrainer.load(pretrained)
+    if isinstance(pretrained, DSSLPretrainer):
+        if is_fitted_pretrainer(pretrained):
+            return pretrained
+        raise InvalidInputError(
+            "pretrained is a DSSLPretrainer that is not fitted; fit it first, or use a predictor, "
+            "which fits it on its training structures."
+        )
+    raise InvalidInputError(
+        f"pretrained is of type {type(pretrained).__name__}, expected the name of shipped weights, "
+        "a path, a DSSLPretrainer or None."
+    )

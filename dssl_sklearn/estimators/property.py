@@ -27,8 +27,8 @@ from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.kernel_part import ComparedCrystals, FrozenEncoder, KernelPart
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.persistence import Persistent, load_predictor
-from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer, resolve_pretrained
-from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
+from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer
+from dssl_sklearn.estimators.pretrainer import DSSLPretrainer, resolve_pretrained
 from dssl_sklearn.estimators.recipes import FineTuneRecipe, RecipeName, backbone_lr_factor
 from dssl_sklearn.estimators.record import fit_record
 from dssl_sklearn.estimators.resuming import last_good, train

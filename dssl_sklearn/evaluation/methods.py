@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
 from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
-from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer, resolve_pretrained
-from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
+from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer
+from dssl_sklearn.estimators.pretrainer import DSSLPretrainer, resolve_pretrained
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES
 from dssl_sklearn.estimators.regressor import DSSLRegressor
 from dssl_sklearn.exceptions import InvalidInputError

@@ -19,7 +19,7 @@ from dssl_sklearn.crystals.identity import (
     read_crystals,
     reduced_formula,
 )
-from dssl_sklearn.estimators.pretrained import resolve_pretrained
+from dssl_sklearn.estimators.pretrainer import resolve_pretrained
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 
 GroupKind = Literal["formula", "chemical_system", "prototype", "cluster"]

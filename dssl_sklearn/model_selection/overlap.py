@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from dssl_sklearn.crystals.identity import formula_key, read_crystals, same_crystal
 from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.datasets import load_corpus
-from dssl_sklearn.estimators.pretrained import resolve_pretrained, shipped_weights
+from dssl_sklearn.estimators.pretrained import shipped_weights
+from dssl_sklearn.estimators.pretrainer import resolve_pretrained
 from dssl_sklearn.exceptions import InvalidInputError
 
 

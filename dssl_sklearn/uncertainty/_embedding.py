@@ -12,7 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
-from dssl_sklearn.estimators.pretrained import resolve_pretrained
+from dssl_sklearn.estimators.pretrainer import resolve_pretrained
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.encoder import CrystalEncoder

@@ -12,7 +12,7 @@ from sklearn.svm import SVR
 
 from dssl_sklearn import DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.datasets import load_elasticity
-from dssl_sklearn.estimators import pretrained as pretrained_module
+from dssl_sklearn.estimators import pretrained, pretrainer
 from dssl_sklearn.exceptions import InvalidInputError, WeightsError
 
 
@@ -32,7 +32,8 @@ def weights(fitted_pretrainer, tmp_path_factory):
 @pytest.fixture
 def mp(weights, monkeypatch):
     """Make tiny weights known as "mp"."""
-    monkeypatch.setattr(pretrained_module, "shipped_weights", lambda: {"mp": weights})
+    for module in (pretrained, pretrainer):
+        monkeypatch.setattr(module, "shipped_weights", lambda: {"mp": weights})
     return "mp"
 
 
