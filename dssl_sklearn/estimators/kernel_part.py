@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.elements import element_features
+from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.untrusted import check_shapes
 from dssl_sklearn.exceptions import InvalidInputError, WeightsError
 from dssl_sklearn.models.architecture import Architecture
@@ -26,9 +27,6 @@ from dssl_sklearn.models.layers import linear_layer
 from dssl_sklearn.training.data import EdgeBudgetSampler, prediction_batch_size
 from dssl_sklearn.training.seeding import seeded
 from dssl_sklearn.training.weights import load_state, prefixed, under_prefix
-
-if TYPE_CHECKING:
-    from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 
 #: Fewer labels than this say nothing about how to compare crystals.
 MIN_LABELS = 20

@@ -7,44 +7,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
-from skorch.history import History
+from torch import Tensor
 
 from dssl_sklearn._checks import check_path
 from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.card import run_card, versions, write_card
 from dssl_sklearn.estimators.citations import BIBTEX, citation_keys
-from dssl_sklearn.estimators.kernel_part import KernelPart
-from dssl_sklearn.estimators.older_files import with_members, with_scale
-from dssl_sklearn.estimators.pretrained import shipped_record, shipped_weights
-from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES
-from dssl_sklearn.estimators.untrusted import check_description, check_shapes, check_targets
+from dssl_sklearn.estimators.pretrained import shipped_weights
+from dssl_sklearn.estimators.untrusted import check_description
 from dssl_sklearn.exceptions import DSSLError, WeightsError
-from dssl_sklearn.models.architecture import Architecture
-from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
-from dssl_sklearn.objectives import WeightedObjectives, objective_from_config
-from dssl_sklearn.training.seeding import seeded
-from dssl_sklearn.training.weights import load_state, read_weights, write_weights
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
-    from dssl_sklearn.estimators.property import PropertyEstimator
-
-_Pretrainer = TypeVar("_Pretrainer", bound="DSSLPretrainer")
-_Predictor = TypeVar("_Predictor", bound="PropertyEstimator")
+from dssl_sklearn.training.weights import read_weights, write_weights
 
 #: Not written: data, code, what the file replaces (but for names of shipped weights), and what
 #: belongs to the machine.
 _LEFT_OUT = {"pretrained", "unlabeled", "callbacks", "net_params", "device", "n_jobs"} | {
     "checkpoint_dir"
 }
-#: Arguments of a pretrainer that its objectives are made from.
-_OF_OBJECTIVES = {"objectives", "mask_ratio", "move", "microproperty", "contrastive_loss"}
 #: What a malformed description makes fail.
 _MALFORMED = (
     DSSLError,
@@ -143,7 +125,10 @@ class Persistent(CrystalEstimator, ABC):
             If `path` is no path.
         """
         check_path("path", path)
-        return cls._read(path)
+        source = os.fspath(path)
+        tensors, config = _read(source, cls.__name__)
+        with _explained(source):
+            return cls._from_file(tensors, config, source)
 
     @abstractmethod
     def _contents(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -151,70 +136,8 @@ class Persistent(CrystalEstimator, ABC):
 
     @classmethod
     @abstractmethod
-    def _read(cls, path: str | os.PathLike[str]) -> Self:
-        """Fitted estimator from a file."""
-
-
-def load_pretrainer(cls: type[_Pretrainer], path: str | os.PathLike[str]) -> _Pretrainer:
-    """Read a fitted pretrainer; see `DSSLPretrainer.load`."""
-    source = os.fspath(path)
-    tensors, config = _read(path, cls)
-    with _explained(source):
-        objectives = [objective_from_config(c) for c in config["objectives"]]
-        architecture = Architecture(**config["architecture"])
-        params = config["params"]
-        if not params.keys() >= _OF_OBJECTIVES or isinstance(params["objectives"], list):
-            # What was given does not fit into JSON; the objectives made from it stand for it.
-            params = {k: v for k, v in params.items() if k not in _OF_OBJECTIVES}
-            params["objectives"] = objectives
-        pretrainer = cls(**params)
-        pretrainer._validate_params()
-        recipe = pretrainer._with_recipe(PRETRAIN_RECIPES[pretrainer.recipe])
-
-        def heads(encoder: CrystalEncoder) -> WeightedObjectives:
-            return WeightedObjectives(objectives, encoder.site_width, encoder.crystal_width)
-
-        check_shapes(architecture.build, tensors, "encoder.")
-        check_shapes(lambda: heads(architecture.build()), tensors, "objectives.")
-        with seeded(0, "cpu"):
-            encoder = architecture.build()
-            criterion = heads(encoder)
-        load_state(encoder, tensors, "encoder.", source)
-        load_state(criterion, tensors, "objectives.", source, buffers_finite=False)
-        criterion.has_statistics = bool(config.get("has_statistics", True))
-        net = pretrainer._make_net(encoder, criterion, recipe, 1, config["seed"])
-        net.initialize()
-        net.history = History(config["history"])
-    record = shipped_record(path) or config.get("data")
-    return pretrainer._set_fitted(net, architecture, objectives, record)
-
-
-def load_predictor(cls: type[_Predictor], path: str | os.PathLike[str]) -> _Predictor:
-    """Read a fitted predictor; see `DSSLRegressor.load`."""
-    source = os.fspath(path)
-    tensors, config = _read(path, cls)
-    with _explained(source):
-        architecture = Architecture(**config["architecture"])
-        predictor = cls(**config["params"])
-        predictor._validate_params()
-        head = config["head"]
-        targets = with_scale(config["targets"])
-        check_targets(targets, head["n_outputs"])
-        if "n_members" not in head:
-            tensors = with_members(tensors)
-        check_shapes(lambda: PropertyModel(architecture.build(), **head), tensors, "model.")
-        for name in predictor._target_state:
-            value = targets[name]
-            setattr(predictor, name, np.array(value) if isinstance(value, list) else value)
-        with seeded(0, "cpu"):
-            net = predictor._make_net(architecture.build(), config["head"], 1, config["seed"])
-            net.initialize()
-        load_state(net.module_, tensors, "model.", source)
-        net.history = History(config["history"])
-        if (kernel := config.get("kernel")) is not None:
-            n_outputs = head["n_outputs"]
-            predictor.kernel_ = KernelPart.from_file(tensors, kernel, n_outputs, source)
-    return predictor._set_fitted(net, architecture, config["head"], config.get("data"))
+    def _from_file(cls, tensors: dict[str, Tensor], config: dict[str, Any], path: str) -> Self:
+        """Fitted estimator from the content of a file, of which only the form has been checked."""
 
 
 def _describe(estimator: CrystalEstimator) -> dict[str, Any]:
@@ -233,20 +156,15 @@ def _describe(estimator: CrystalEstimator) -> dict[str, Any]:
     }
 
 
-def _read(
-    path: str | os.PathLike[str], cls: type[CrystalEstimator]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, config = read_weights(path)
-    if config.get("class") != cls.__name__:
-        raise WeightsError(
-            f"{os.fspath(path)!r} holds a {str(config.get('class'))[:80]}, not a {cls.__name__}"
-        )
+def _read(source: str, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and description of a file that holds an estimator of the class with this name."""
+    tensors, config = read_weights(source)
+    if config.get("class") != name:
+        raise WeightsError(f"{source!r} holds a {str(config.get('class'))[:80]}, not a {name}")
     try:
         check_description(config, tensors)
     except WeightsError as error:
-        raise WeightsError(
-            f"{os.fspath(path)!r} has a description that does not fit: {error}"
-        ) from error
+        raise WeightsError(f"{source!r} has a description that does not fit: {error}") from error
     # Nothing that a file says may decide where later calls read or write, or what code they run.
     return tensors, {**config, "params": _kept(config["params"])}
 

@@ -23,13 +23,18 @@ from torch import Tensor, nn
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.memory import explains_memory
-from dssl_sklearn.estimators.persistence import Persistent, load_pretrainer
-from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer, shipped_weights
+from dssl_sklearn.estimators.persistence import Persistent
+from dssl_sklearn.estimators.pretrained import (
+    is_fitted_pretrainer,
+    shipped_record,
+    shipped_weights,
+)
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from dssl_sklearn.estimators.record import fit_record
 from dssl_sklearn.estimators.resuming import last_good, train
 from dssl_sklearn.estimators.skipping import usable_dataset
 from dssl_sklearn.estimators.streaming import stream
+from dssl_sklearn.estimators.untrusted import check_shapes
 from dssl_sklearn.exceptions import InvalidInputError, WeightsError
 from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder
@@ -40,6 +45,7 @@ from dssl_sklearn.objectives import (
     Objective,
     WeightedObjectives,
     make_objectives,
+    objective_from_config,
     objective_to_config,
 )
 from dssl_sklearn.training.callbacks import EmbeddingRank
@@ -48,7 +54,10 @@ from dssl_sklearn.training.distributed import net_class
 from dssl_sklearn.training.inference import encode
 from dssl_sklearn.training.nets import PretextNet
 from dssl_sklearn.training.seeding import seeded
-from dssl_sklearn.training.weights import prefixed
+from dssl_sklearn.training.weights import load_state, prefixed
+
+#: Arguments that the objectives are made from.
+_OF_OBJECTIVES = ("objectives", "mask_ratio", "move", "microproperty", "contrastive_loss")
 
 
 class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Persistent):
@@ -380,8 +389,7 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Persiste
         self, recipe: PretrainRecipe, start: DSSLPretrainer | None
     ) -> list[Objective]:
         """Objectives of the arguments, of the weights to go on from, or of the recipe."""
-        names = ("objectives", "mask_ratio", "move", "microproperty", "contrastive_loss")
-        if start is not None and all(getattr(self, name) is None for name in names):
+        if start is not None and all(getattr(self, name) is None for name in _OF_OBJECTIVES):
             return list(start.objectives_)
         objectives = make_objectives(
             recipe.objectives,
@@ -579,8 +587,34 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Persiste
         }
 
     @classmethod
-    def _read(cls, path: str | os.PathLike[str]) -> Self:
-        return load_pretrainer(cls, path)
+    def _from_file(cls, tensors: dict[str, Tensor], config: dict[str, Any], path: str) -> Self:
+        objectives = [objective_from_config(c) for c in config["objectives"]]
+        architecture = Architecture(**config["architecture"])
+        params = config["params"]
+        if not params.keys() >= set(_OF_OBJECTIVES) or isinstance(params["objectives"], list):
+            # What was given does not fit into JSON; the objectives made from it stand for it.
+            params = {k: v for k, v in params.items() if k not in _OF_OBJECTIVES}
+            params["objectives"] = objectives
+        pretrainer = cls(**params)
+        pretrainer._validate_params()
+        recipe = pretrainer._with_recipe(PRETRAIN_RECIPES[pretrainer.recipe])
+
+        def heads(encoder: CrystalEncoder) -> WeightedObjectives:
+            return WeightedObjectives(objectives, encoder.site_width, encoder.crystal_width)
+
+        check_shapes(architecture.build, tensors, "encoder.")
+        check_shapes(lambda: heads(architecture.build()), tensors, "objectives.")
+        with seeded(0, "cpu"):
+            encoder = architecture.build()
+            criterion = heads(encoder)
+        load_state(encoder, tensors, "encoder.", path)
+        load_state(criterion, tensors, "objectives.", path, buffers_finite=False)
+        criterion.has_statistics = bool(config.get("has_statistics", True))
+        net = pretrainer._make_net(encoder, criterion, recipe, 1, config["seed"])
+        net.initialize()
+        net.history = History(config["history"])
+        record = shipped_record(path) or config.get("data")
+        return pretrainer._set_fitted(net, architecture, objectives, record)
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str]) -> Self:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval
+from skorch.history import History
 from torch import nn
 
 from dssl_sklearn.crystals.builder import GraphBuilder
@@ -26,7 +26,8 @@ from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.kernel_part import ComparedCrystals, FrozenEncoder, KernelPart
 from dssl_sklearn.estimators.memory import explains_memory
-from dssl_sklearn.estimators.persistence import Persistent, load_predictor
+from dssl_sklearn.estimators.older_files import with_members, with_scale
+from dssl_sklearn.estimators.persistence import Persistent
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer, resolve_pretrained
 from dssl_sklearn.estimators.recipes import FineTuneRecipe, RecipeName, backbone_lr_factor
@@ -34,6 +35,7 @@ from dssl_sklearn.estimators.record import fit_record
 from dssl_sklearn.estimators.resuming import last_good, train
 from dssl_sklearn.estimators.skipping import UsableGraphs, leave_out
 from dssl_sklearn.estimators.targets import check_length
+from dssl_sklearn.estimators.untrusted import check_shapes, check_targets
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 from dssl_sklearn.models.architecture import Architecture
 from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
@@ -43,7 +45,7 @@ from dssl_sklearn.training.distributed import net_class
 from dssl_sklearn.training.inference import embed
 from dssl_sklearn.training.nets import PropertyNet
 from dssl_sklearn.training.seeding import seeded
-from dssl_sklearn.training.weights import prefixed
+from dssl_sklearn.training.weights import load_state, prefixed
 
 #: Arguments of `PropertyModel` that are not given in `head_params`.
 _OWN_ARGUMENTS = {"encoder", "n_outputs", "n_members"}
@@ -336,8 +338,29 @@ class PropertyEstimator(Persistent):
         return tensors, entries
 
     @classmethod
-    def _read(cls, path: str | os.PathLike[str]) -> Self:
-        return load_predictor(cls, path)
+    def _from_file(
+        cls, tensors: dict[str, torch.Tensor], config: dict[str, Any], path: str
+    ) -> Self:
+        architecture = Architecture(**config["architecture"])
+        predictor = cls(**config["params"])
+        predictor._validate_params()
+        head = config["head"]
+        targets = with_scale(config["targets"])
+        check_targets(targets, head["n_outputs"])
+        if "n_members" not in head:
+            tensors = with_members(tensors)
+        check_shapes(lambda: PropertyModel(architecture.build(), **head), tensors, "model.")
+        for name in cls._target_state:
+            value = targets[name]
+            setattr(predictor, name, np.array(value) if isinstance(value, list) else value)
+        with seeded(0, "cpu"):
+            net = predictor._make_net(architecture.build(), head, 1, config["seed"])
+            net.initialize()
+        load_state(net.module_, tensors, "model.", path)
+        net.history = History(config["history"])
+        if (kernel := config.get("kernel")) is not None:
+            predictor.kernel_ = KernelPart.from_file(tensors, kernel, head["n_outputs"], path)
+        return predictor._set_fitted(net, architecture, head, config.get("data"))
 
 
 def _chosen_graphs(builder: GraphBuilder, X: Any, rows: NDArray[np.int64]) -> GraphDataset:  # noqa: ANN401

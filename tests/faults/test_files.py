@@ -106,7 +106,8 @@ def test_a_description_cannot_ask_for_memory(key, size, cls, change, monkeypatch
 
     path = change(cls.__name__, edit)
     # No network may be given memory.
-    monkeypatch.setattr("dssl_sklearn.estimators.persistence.seeded", None)
+    for module in ("pretrainer", "property"):
+        monkeypatch.setattr(f"dssl_sklearn.estimators.{module}.seeded", None)
     with pytest.raises(WeightsError, match="description that does not fit"):
         cls.load(path)
 
