@@ -97,7 +97,8 @@ def error(
     learned = np.log(y) if task in AS_LOGARITHMS else y
     mean, scale = learned[rows].mean(), learned[rows].std()
     targets = ((learned[rows] - mean) / scale)[:, None]
-    process = GaussianProcess.fit([g[rows] for g in groups], targets, np.ones(len(rows)))
+    known = [g[rows] for g in groups]
+    process, _ = GaussianProcess.fit_and_leave_out(known, targets, np.ones(len(rows)))
     predicted = process.predict([g[tested] for g in groups])[:, 0] * scale + mean
     if task in AS_LOGARITHMS:
         lowest, highest = learned[rows].min() - scale, learned[rows].max() + scale

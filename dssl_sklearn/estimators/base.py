@@ -216,8 +216,6 @@ class CrystalEstimator(BaseEstimator):
         """Say that the input is no table: crystals, not rows of numbers."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
-        tags.input_tags.allow_nan = False
-        tags.no_validation = False
         return tags
 
     @property

@@ -94,16 +94,6 @@ class GaussianProcess:
     noise: Tensor
 
     @classmethod
-    def fit(
-        cls,
-        groups: Sequence[Tensor],
-        targets: NDArray[np.floating],
-        weight: NDArray[np.floating],
-    ) -> Self:
-        """Learn from labeled crystals; arguments as of `fit_and_leave_out`."""
-        return cls.fit_and_leave_out(groups, targets, weight)[0]
-
-    @classmethod
     def fit_and_leave_out(
         cls,
         groups: Sequence[Tensor],

@@ -23,15 +23,15 @@ class EnsembleHead(nn.Module):
         Length of an embedding.
     out_width : int
         Number of outputs of a member.
-    n_members : int, default=8
+    n_members : int
         Number of heads.
-    plain_width : int, default=None
+    plain_width : int or None
         Every second head reads only so many entries from the front. None: all read everything.
-    hidden : int, default=64
+    hidden : int
         Width of the hidden layers.
-    n_hidden_layers : int, default=1
+    n_hidden_layers : int
         Number of hidden layers; 0 makes the heads linear.
-    dropout : float, default=0.0
+    dropout : float
         Share of hidden features dropped in training.
 
     Raises
@@ -53,11 +53,11 @@ class EnsembleHead(nn.Module):
         in_width: int,
         out_width: int,
         *,
-        n_members: int = 8,
-        plain_width: int | None = None,
-        hidden: int = 64,
-        n_hidden_layers: int = 1,
-        dropout: float = 0.0,
+        n_members: int,
+        plain_width: int | None,
+        hidden: int,
+        n_hidden_layers: int,
+        dropout: float,
     ) -> None:
         super().__init__()
         check_integer("n_members", n_members)

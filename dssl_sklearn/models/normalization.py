@@ -14,6 +14,8 @@ from dssl_sklearn._checks import check_integer
 #: Share of a new batch in the running statistics, and what keeps a variance above zero.
 _MOMENTUM = 0.1
 _EPS = 1e-5
+#: Weight of the normalized part of the sites beside the sites as they are.
+_SHARE = 0.01
 
 
 class SmallBatchNorm(nn.BatchNorm1d):
@@ -52,7 +54,7 @@ class DiffGroupNorm(nn.Module):
     Sites are softly assigned to groups, and each group is batch-normalized by itself:
 
     .. math:: s = \mathrm{softmax}(x W), \qquad
-              x' = x + \lambda \sum_g \mathrm{BatchNorm}_g(s_g \odot x)
+              x' = x + 0.01 \sum_g \mathrm{BatchNorm}_g(s_g \odot x)
 
     Same results as ``torch_geometric.nn.DiffGroupNorm``, whose tensors of shape
     (n_sites, n_groups * width) are not made here: the sum over the groups is ``x`` times one
@@ -64,8 +66,6 @@ class DiffGroupNorm(nn.Module):
         Length of a site embedding.
     n_groups : int, default=10
         Number of groups.
-    scale : float, default=0.01
-        Weight :math:`\lambda` of the normalized part.
 
     References
     ----------
@@ -76,10 +76,9 @@ class DiffGroupNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, width: int, n_groups: int = 10, scale: float = 0.01) -> None:
+    def __init__(self, width: int, n_groups: int = 10) -> None:
         super().__init__()
         check_integer("n_groups", n_groups)
-        self.scale = scale
         self.assign = nn.Linear(width, n_groups, bias=False)
         self.weight = nn.Parameter(torch.ones(n_groups, width))
         self.bias = nn.Parameter(torch.zeros(n_groups, width))
@@ -108,12 +107,12 @@ class DiffGroupNorm(nn.Module):
             factor = self.weight * (self.running_var + _EPS).rsqrt()
             offset = (self.bias - self.running_mean * factor).sum(0)
             normalized: Tensor = sites * (groups @ factor) + offset
-            return sites + self.scale * normalized
+            return sites + _SHARE * normalized
 
     def _normalize_by_batch(self, sites: Tensor) -> Tensor:
         out: Tensor
         out, mean, variance = _GroupNorm.apply(  # type: ignore[no-untyped-call]
-            sites, self.assign.weight, self.weight, self.bias, self.scale
+            sites, self.assign.weight, self.weight, self.bias
         )
         with torch.no_grad():
             self.running_mean.lerp_(mean, _MOMENTUM)
@@ -125,27 +124,25 @@ class _GroupNorm(torch.autograd.Function):
     """Normalization by the statistics of the batch; only its input is kept for the gradient.
 
     With group weights s and features x, their products y = s x have the means m and the variances
-    v, and the result is x + scale sum_g (w (y - m) / sqrt(v + eps) + b).
+    v, and the result is x + 0.01 sum_g (w (y - m) / sqrt(v + eps) + b).
     """
 
     @staticmethod
-    def forward(  # noqa: PLR0917 - what autograd hands in
+    def forward(
         ctx: Any,  # noqa: ANN401 - torch leaves it untyped
         sites: Tensor,
         assign: Tensor,
         weight: Tensor,
         bias: Tensor,
-        scale: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         groups = (sites @ assign.t()).softmax(dim=1)
         mean, variance = _product_statistics(sites, groups)
         factor = weight * (variance + _EPS).rsqrt()
         offset = (bias - mean * factor).sum(0)
         ctx.save_for_backward(sites, assign, weight, groups, mean, variance)
-        ctx.scale = scale
         ctx.mark_non_differentiable(mean, variance)
         update = (groups @ factor).mul_(sites).add_(offset)
-        return torch.add(sites, update, alpha=scale), mean, variance
+        return torch.add(sites, update, alpha=_SHARE), mean, variance
 
     @staticmethod
     @once_differentiable
@@ -164,7 +161,7 @@ class _GroupNorm(torch.autograd.Function):
         total = grad.sum(0)
         # Sum of grad (y - m) over the sites.
         covariance = groups.t() @ (grad * dx) + site_mean * (ds.t() @ grad) - shift * total
-        factor = ctx.scale * weight * rate
+        factor = _SHARE * weight * rate
         slope = factor * rate.square() * covariance / n_sites
         # The gradient at y is factor (grad - mean of grad) - slope (y - m).
         centered = grad - total / n_sites
@@ -180,8 +177,8 @@ class _GroupNorm(torch.autograd.Function):
         grad_sites -= dx * (groups.square() @ slope)
         grad_sites -= (groups * ds) @ (slope * site_mean)
         grad_sites += groups @ (slope * shift)
-        grad_bias = (ctx.scale * total).expand_as(weight)
-        return grad_sites, grad_logits.t() @ sites, ctx.scale * rate * covariance, grad_bias, None
+        grad_bias = (_SHARE * total).expand_as(weight)
+        return grad_sites, grad_logits.t() @ sites, _SHARE * rate * covariance, grad_bias
 
 
 def _product_statistics(sites: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:

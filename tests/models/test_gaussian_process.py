@@ -17,6 +17,10 @@ def groups_of(values):
     return [torch.tensor(values[:, :2]), torch.tensor(values[:, 2:])]
 
 
+def fit(groups, targets, weight):
+    return GaussianProcess.fit_and_leave_out(groups, targets, weight)[0]
+
+
 @pytest.fixture(scope="module")
 def sample():
     rng = np.random.default_rng(0)
@@ -29,7 +33,7 @@ def fitted(sample, rows=slice(0, 100), y=None, weight=None):
     values, targets = sample
     targets = targets[rows] if y is None else y
     weight = np.ones(len(targets)) if weight is None else weight
-    return GaussianProcess.fit(groups_of(values[rows]), targets, weight)
+    return fit(groups_of(values[rows]), targets, weight)
 
 
 def error(process, sample):
@@ -45,7 +49,7 @@ def test_learns_what_some_features_of_some_groups_decide(sample):
 def test_equals_scikit_learn_with_the_same_kernel(sample):
     """With one group, both terms have the same form; the noise is that of the labels' trust."""
     values, y = sample[0][:59], sample[1][:59]
-    process = GaussianProcess.fit([torch.tensor(values)], y, np.ones(59))
+    process = fit([torch.tensor(values)], y, np.ones(59))
     together, alone, first, second, noise = process.log_params[0].exp().tolist()
     n = values.shape[1]
     kernel = ConstantKernel(first) * Matern(np.sqrt(n * together), nu=1.5)
@@ -100,9 +104,7 @@ def test_a_few_labels_that_differ_are_learned(share):
     y = np.where(values[:, 0] > np.quantile(values[:, 0], share), 1.5 + values[:, 0], 0.0)
     groups = [torch.tensor(values)]
     mean, deviation = y[:100].mean(), y[:100].std()
-    process = GaussianProcess.fit(
-        [groups[0][:100]], ((y[:100] - mean) / deviation)[:, None], np.ones(100)
-    )
+    process = fit([groups[0][:100]], ((y[:100] - mean) / deviation)[:, None], np.ones(100))
     found = process.predict([groups[0][100:]])[:, 0] * deviation + mean
     differ = y[100:] != 0
     assert found[differ].mean() > 0.4 * y[100:][differ].mean()
@@ -115,7 +117,7 @@ def test_rounding_errors_are_no_features(sample):
     values, y = sample
     noise = torch.tensor(1e-7 * rng.normal(size=(150, 3)))
     groups = [*groups_of(values), noise]
-    process = GaussianProcess.fit([g[:100] for g in groups], y[:100], np.ones(100))
+    process = fit([g[:100] for g in groups], y[:100], np.ones(100))
     assert (process.scale[-3:] == 0).all()
     assert (process.scale[:-3] > 0).all()
 
@@ -160,7 +162,7 @@ def test_does_not_run_away(sample):
 def test_degenerate_input_stays_finite(y):
     """Constant targets, features that never vary, equal crystals."""
     same = np.ones((30, 5))
-    process = GaussianProcess.fit(groups_of(same), y, np.ones(30))
+    process = fit(groups_of(same), y, np.ones(30))
     found = process.predict(groups_of(same * 7))
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found, y.mean(), atol=0.51)

@@ -5,10 +5,16 @@ import torch.nn.functional as F
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models import EnsembleHead
 
+USUAL = {"n_members": 8, "plain_width": None, "hidden": 64, "n_hidden_layers": 1, "dropout": 0.0}
+
+
+def make_head(in_width, out_width, **others):
+    return EnsembleHead(in_width, out_width, **{**USUAL, **others})
+
 
 @pytest.mark.parametrize("n_hidden_layers", [0, 1, 2])
 def test_members_equal_heads_by_themselves(n_hidden_layers):
-    head = EnsembleHead(6, 2, n_members=3, hidden=5, n_hidden_layers=n_hidden_layers)
+    head = make_head(6, 2, n_members=3, hidden=5, n_hidden_layers=n_hidden_layers)
     embeddings = torch.randn(7, 6)
     found = head(embeddings)
     assert found.shape == (7, 3, 2)
@@ -22,12 +28,12 @@ def test_members_equal_heads_by_themselves(n_hidden_layers):
 
 
 def test_members_differ_from_the_start():
-    found = EnsembleHead(6, 1, n_members=4)(torch.randn(5, 6))[..., 0]
+    found = make_head(6, 1, n_members=4)(torch.randn(5, 6))[..., 0]
     assert (found.std(dim=1) > 1e-3).all()
 
 
 def test_every_second_member_reads_the_front_alone():
-    head = EnsembleHead(6, 1, n_members=4, plain_width=2)
+    head = make_head(6, 1, n_members=4, plain_width=2)
     embeddings = torch.randn(5, 6)
     other = torch.cat([embeddings[:, :2], torch.randn(5, 4)], dim=1)
     same = (head(embeddings) == head(other)).all(dim=0)[:, 0]
@@ -35,7 +41,7 @@ def test_every_second_member_reads_the_front_alone():
 
 
 def test_members_learn_apart():
-    head = EnsembleHead(6, 1, n_members=3)
+    head = make_head(6, 1, n_members=3)
     head(torch.randn(5, 6))[:, 1].sum().backward()
     for parameter in head.parameters():
         moved = parameter.grad.flatten(1).abs().sum(dim=1) > 0
@@ -43,7 +49,7 @@ def test_members_learn_apart():
 
 
 def test_dropout_acts_in_training_only():
-    head = EnsembleHead(6, 1, n_members=2, dropout=0.5)
+    head = make_head(6, 1, n_members=2, dropout=0.5)
     embeddings = torch.randn(5, 6)
     assert (head(embeddings) != head(embeddings)).any()
     head.eval()
@@ -62,4 +68,4 @@ def test_dropout_acts_in_training_only():
 )
 def test_bad_parameters(bad):
     with pytest.raises(InvalidInputError, match=f"{next(iter(bad))} must be"):
-        EnsembleHead(4, 1, **bad)
+        make_head(4, 1, **bad)
