@@ -323,19 +323,12 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Persiste
                 criterion.has_statistics = True
             elif recipe.max_epochs:
                 criterion.fit_statistics(graphs)
-            dataset = CrystalDataset(graphs)
-            net = self._make_net(encoder, criterion, recipe, len(dataset), seed)
+            net = self._make_net(encoder, criterion, recipe, len(graphs), seed)
             net.initialize()
             if recipe.max_epochs:
-                record = self._record(graphs, skipped, record)
-                with last_good(self, net, architecture, objectives, record):
-                    self._train(net, dataset, recipe)
+                fitted = architecture, objectives
+                record = self._train(net, graphs, recipe, *fitted, skipped=skipped, start=record)
         return self._set_fitted(net, architecture, objectives, record)
-
-    def _train(self, net: PretextNet, dataset: CrystalDataset, recipe: PretrainRecipe) -> None:
-        """Run all epochs, or those that an interrupted run left."""
-        objectives = [repr(objective) for objective in net.criterion_.objectives.values()]
-        train(self, net, dataset, recipe, objectives=objectives)
 
     def _continue(self, X: Any, recipe: PretrainRecipe) -> Self:  # noqa: ANN401
         """Train a copy of the net of the last call for `max_epochs` more.
@@ -345,31 +338,40 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Persiste
         last = self.net_
         self._inherit_architecture(self.architecture_)
         graphs, skipped = self._graphs(X, self.architecture_, self.objectives_)
-        dataset = CrystalDataset(graphs)
         if recipe.max_epochs:
-            self._check_held_out(len(dataset))
+            self._check_held_out(len(graphs))
         record = self.fit_record_
         with seeded(last.seed, self._resolve_device()):
             encoder, criterion = copy.deepcopy((last.module_, last.criterion_))
             if recipe.max_epochs and not criterion.has_statistics:
                 criterion.fit_statistics(graphs)
-            net = self._make_net(encoder, criterion, recipe, len(dataset), last.seed)
+            net = self._make_net(encoder, criterion, recipe, len(graphs), last.seed)
             net.initialize()
             if isinstance(net.optimizer_, type(last.optimizer_)):
                 moments = copy.deepcopy(last.optimizer_.state_dict()["state"])
                 net.optimizer_.load_state_dict({**net.optimizer_.state_dict(), "state": moments})
             net.history = History(last.history)
             if recipe.max_epochs:
-                record = self._record(graphs, skipped, record)
-                with last_good(self, net, self.architecture_, self.objectives_, record):
-                    self._train(net, dataset, recipe)
+                fitted = self.architecture_, self.objectives_
+                record = self._train(net, graphs, recipe, *fitted, skipped=skipped, start=record)
         return self._set_fitted(net, self.architecture_, self.objectives_, record)
 
-    def _record(
-        self, graphs: GraphDataset, skipped: dict[int, str], start: dict[str, Any] | None
+    def _train(
+        self,
+        net: PretextNet,
+        graphs: GraphDataset,
+        recipe: PretrainRecipe,
+        *fitted: Any,  # noqa: ANN401 - architecture and objectives
+        skipped: dict[int, str],
+        start: dict[str, Any] | None,
     ) -> dict[str, Any]:
+        """Run all epochs, or those that an interrupted run left, and return the record."""
         n_structures = len(graphs) + len(skipped)
-        return fit_record(graphs, n_structures=n_structures, skipped=skipped, starts_from=start)
+        record = fit_record(graphs, n_structures=n_structures, skipped=skipped, starts_from=start)
+        objectives = [repr(objective) for objective in net.criterion_.objectives.values()]
+        with last_good(self, net, *fitted, record):
+            train(self, net, CrystalDataset(graphs), recipe, objectives=objectives)
+        return record
 
     def _graphs(
         self,

@@ -152,7 +152,8 @@ class PropertyEstimator(Persistent):
                 _standardize(net, dataset.graphs)
             if recipe.max_epochs:
                 with last_good(self, net, architecture, head, record, **of_targets):
-                    self._train(net, dataset, recipe, learned)
+                    settings = {"freeze_epochs": self.freeze_epochs, "head": self.head_params}
+                    train(self, net, dataset, recipe, learned=learned, **settings)
         self.__dict__.pop("pretrainer_", None)
         self.__dict__.update(of_targets)
         return self._set_fitted(net, architecture, head, record)
@@ -202,13 +203,6 @@ class PropertyEstimator(Persistent):
             n_jobs=self.n_jobs,
         )
         return leave_out(items, builder, name)
-
-    def _train(
-        self, net: PropertyNet, dataset: CrystalDataset, recipe: FineTuneRecipe, learned: str | None
-    ) -> None:
-        """Run all epochs, or those that an interrupted run left."""
-        settings = {"freeze_epochs": self.freeze_epochs, "head": self.head_params}
-        train(self, net, dataset, recipe, learned=learned, **settings)
 
     def _pretrainer(self, X: Sequence[Any], seed: int) -> DSSLPretrainer | None:
         """Resolve `pretrained`; an unfitted pretrainer learns from these structures."""

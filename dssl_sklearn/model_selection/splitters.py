@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from abc import abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +40,9 @@ class _StructureKFold(BaseCrossValidator):
         self.random_state = random_state
         self.stratify = stratify
 
-    @abstractmethod
     def _settings(self) -> dict[str, Any]:
-        """Arguments of `structure_groups`."""
+        """Further arguments of `structure_groups`."""
+        return {}
 
     def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
         """Return the number of folds.
@@ -142,9 +141,6 @@ class FormulaKFold(_StructureKFold):
 
     _by = "formula"
 
-    def _settings(self) -> dict[str, Any]:
-        return {}
-
 
 class ChemicalSystemKFold(_StructureKFold):
     """K folds in which no chemical system is both in the training and the test part.
@@ -171,9 +167,6 @@ class ChemicalSystemKFold(_StructureKFold):
     """
 
     _by = "chemical_system"
-
-    def _settings(self) -> dict[str, Any]:
-        return {}
 
 
 class PrototypeKFold(_StructureKFold):

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.objectives.diagnostics import effective_rank
 from dssl_sklearn.training.nets import EncodedBatch
-from dssl_sklearn.training.weights import under_prefix
+from dssl_sklearn.training.weights import prefixed, under_prefix
 
 #: skorch's own batch records, averaged by skorch.
 _SKORCH_KEYS = {"train_loss", "valid_loss", "train_batch_size", "valid_batch_size"}
@@ -160,8 +160,9 @@ class StopEarly(EarlyStopping):
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """What an interrupted training needs: plain values, and the weights of the best epoch."""
         values = {name: getattr(self, name) for name in _STOP_STATE}
-        tensors = {f"best_module.{k}": v for k, v in (self.best_model_weights_ or {}).items()}
-        tensors |= {f"best_criterion.{k}": v for k, v in (self.best_criterion_ or {}).items()}
+        tensors: dict[str, Tensor] = {}
+        for name, prefix in _BEST_WEIGHTS.items():
+            tensors |= prefixed(prefix, getattr(self, name) or {})
         return values, tensors
 
     def resume(self, values: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
