@@ -28,8 +28,7 @@ from torch import Tensor
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
-from dssl_sklearn.estimators import kernel_part
-from dssl_sklearn.estimators.kernel_part import FrozenEncoder
+from dssl_sklearn.estimators.kernel_part import FrozenEncoder, crystal_features
 from dssl_sklearn.estimators.pretrainer import resolve_pretrained
 from dssl_sklearn.models.gaussian_process import GaussianProcess
 
@@ -74,15 +73,12 @@ def split_of(
 
 def described(graphs: GraphDataset, weights: list[str]) -> list[tuple[str, list[Tensor]]]:
     """Names and groups of features: without an embedding, and with those of all weights."""
-    result = [("no embedding", kernel_part._features(None, graphs, BATCH_SIZE))]  # noqa: SLF001
+    result = [("no embedding", crystal_features(None, graphs, BATCH_SIZE))]
     for name in weights:
         encoder = FrozenEncoder.of(resolve_pretrained(name))
-        kept = kernel_part.ANSWER_COPIES
         for copies in COPIES if encoder is not None and encoder.answers is not None else (0,):
-            kernel_part.ANSWER_COPIES = copies
-            groups = kernel_part._features(encoder, graphs, BATCH_SIZE)  # noqa: SLF001
+            groups = crystal_features(encoder, graphs, BATCH_SIZE, copies=copies)
             result.append((f"{name}, answers as {copies}", groups))
-        kernel_part.ANSWER_COPIES = kept
     return result
 
 

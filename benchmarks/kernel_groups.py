@@ -27,8 +27,7 @@ from pymatgen.core import Element, Lattice, Structure
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
-from dssl_sklearn.estimators import kernel_part
-from dssl_sklearn.estimators.kernel_part import FrozenEncoder
+from dssl_sklearn.estimators.kernel_part import FrozenEncoder, crystal_features
 from dssl_sklearn.estimators.pretrainer import resolve_pretrained
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def main() -> None:
         ]
         for name in options.weights:
             encoder = FrozenEncoder.of(None if name == "none" else resolve_pretrained(name))
-            groups = kernel_part._features(encoder, graphs, BATCH_SIZE)  # noqa: SLF001
+            groups = crystal_features(encoder, graphs, BATCH_SIZE)
             for other, change in GROUPS.items():
                 changed = change(*groups)
                 errors = [error(task, changed, y, rows, tested) for rows in drawn]

@@ -30,8 +30,6 @@ from dssl_sklearn.training.weights import load_state, prefixed, under_prefix
 
 #: Fewer labels than this say nothing about how to compare crystals.
 MIN_LABELS = 20
-#: How many entries of an embedding an answer weighs as much as.
-ANSWER_COPIES = 12
 #: Position of the arrangement among the groups of features.
 _ARRANGEMENT = 4
 _ENCODER, _PROCESS, _ANSWERS = "kernel.encoder.", "kernel.process.", "kernel.answers."
@@ -81,12 +79,12 @@ class FrozenEncoder:
         answers = pretrainer.net_.criterion_.answers()
         return cls(pretrainer.architecture_, network, None if answers is None else answers.cpu())
 
-    def describe(self, batch: CrystalBatch) -> Tensor:
-        """Embed crystals, with the answers behind the embedding, shape (n_crystals, n_features)."""
+    def describe(self, batch: CrystalBatch, copies: int) -> Tensor:
+        """Embed crystals, with some copies of the answers, shape (n_crystals, n_features)."""
         embeddings: Tensor = self.network(batch)[1]
         if self.answers is None:
             return embeddings
-        return torch.cat([embeddings, self.answers(embeddings).repeat(1, ANSWER_COPIES)], dim=1)
+        return torch.cat([embeddings, self.answers(embeddings).repeat(1, copies)], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +128,7 @@ class ComparedCrystals:
             Described.
         """
         rows = np.random.default_rng(seed).permutation(len(graphs))[:N_POINTS]
-        return cls(rows, _features(encoder, graphs.take(rows), batch_size), encoder)
+        return cls(rows, crystal_features(encoder, graphs.take(rows), batch_size), encoder)
 
     def suffice_for(self, targets: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Whether enough of them have a label, for each column of the targets of all crystals."""
@@ -228,7 +226,7 @@ class KernelPart:
         return outputs, self._of_all(self.process.deviation(groups)) * self.calibration
 
     def _groups(self, graphs: GraphDataset, batch_size: int) -> list[Tensor]:
-        groups = _features(self.encoder, graphs, batch_size)
+        groups = crystal_features(self.encoder, graphs, batch_size)
         if sum(group.shape[1] for group in groups) > len(self.process.center):
             del groups[_ARRANGEMENT]  # from before there was the arrangement
         return groups
@@ -299,14 +297,33 @@ class KernelPart:
         return cls(float(share), columns, process, encoder, calibration)
 
 
-def _features(encoder: FrozenEncoder | None, graphs: GraphDataset, batch_size: int) -> list[Tensor]:
-    """Groups of features, see `feature_groups`, and the embedding if there is one."""
+def crystal_features(
+    encoder: FrozenEncoder | None, graphs: GraphDataset, batch_size: int, *, copies: int = 12
+) -> list[Tensor]:
+    """Describe crystals for a Gaussian process.
+
+    Parameters
+    ----------
+    encoder : FrozenEncoder or None
+        Pretrained network.
+    graphs : GraphDataset
+        The crystals.
+    batch_size : int
+        Crystals described at a time.
+    copies : int, default=12
+        How many entries of an embedding an answer weighs as much as.
+
+    Returns
+    -------
+    list of Tensor of shape (n_crystals, n_features_of_group)
+        The groups of `feature_groups`, and one of the encoder if there is one.
+    """
     elements, of_elements = element_table().float(), torch.as_tensor(element_features()).float()
     groups = []
     size = prediction_batch_size(graphs.n_edges, batch_size)
     for rows in EdgeBudgetSampler(graphs.n_edges, size, shuffle=False):
         batch = graphs.batch(rows)
         with torch.inference_mode():
-            learned = () if encoder is None else (encoder.describe(batch),)
+            learned = () if encoder is None else (encoder.describe(batch, copies),)
             groups.append((*feature_groups(batch, elements, of_elements), *learned))
     return [torch.cat(group) for group in zip(*groups, strict=True)]

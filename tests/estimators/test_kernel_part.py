@@ -8,9 +8,10 @@ import torch
 from dssl_sklearn import DSSLClassifier, DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.estimators import kernel_part
-from dssl_sklearn.estimators.kernel_part import ANSWER_COPIES, MIN_LABELS, FrozenEncoder
+from dssl_sklearn.estimators.kernel_part import MIN_LABELS, FrozenEncoder, crystal_features
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.explain import integrated_gradients
+from dssl_sklearn.models.gaussian_process import GaussianProcess
 from dssl_sklearn.objectives import Teacher
 
 
@@ -251,14 +252,16 @@ def whole_groups(groups):
 def test_files_with_former_groups_of_features_predict_by_these(
     tiny, train, held_out, tmp_path, monkeypatch
 ):
-    path, describe = tmp_path / "model.safetensors", kernel_part._features
+    path, describe = tmp_path / "model.safetensors", kernel_part.crystal_features
 
     def before_the_arrangement(groups):
         return whole_groups([*groups[:4], *groups[5:]])
 
     for former, n_groups in ((before_the_arrangement, 3), (whole_groups, 4)):
         with monkeypatch.context() as before:
-            before.setattr(kernel_part, "_features", lambda *args, f=former: f(describe(*args)))
+            before.setattr(
+                kernel_part, "crystal_features", lambda *args, f=former: f(describe(*args))
+            )
             model = DSSLRegressor(**tiny, pretrained=DSSLPretrainer(**tiny)).fit(*train)
             expected = model.predict(held_out[0])
             model.save(path)
@@ -289,11 +292,11 @@ class TestAnswersOfATeacher:
         encoder = FrozenEncoder.of(taught[0])
         batch = GraphBuilder(8.0, 12).dataset(elastic[0][:8]).batch(np.arange(8))
         with torch.no_grad():
-            described = encoder.describe(batch)
+            described = encoder.describe(batch, copies=3)
         embedding = taught[0].transform(elastic[0][:8])
         width = embedding.shape[1]
         np.testing.assert_allclose(described[:, :width], embedding, atol=1e-5)
-        answers = described[:, width:].reshape(8, ANSWER_COPIES, 2)
+        answers = described[:, width:].reshape(8, 3, 2)
         assert bool((answers == answers[:, :1]).all())
         heads = taught[0].net_.criterion_.heads
         for column, name in enumerate(("teacher", "teacher_2")):
@@ -301,13 +304,20 @@ class TestAnswersOfATeacher:
                 said = heads[name].crystal.output(torch.from_numpy(embedding))[:, 0]
             np.testing.assert_allclose(answers[:, 0, column], said, atol=1e-5)
 
-    def test_bring_what_was_taught_closer(self, tiny, taught, train, held_out, monkeypatch):
+    def test_bring_what_was_taught_closer(self, taught, train, held_out):
         """Few labels find a direction of the embedding sooner when it is pointed out."""
 
+        encoder, y = FrozenEncoder.of(taught[0]), train[1]
+        learned, tested = (GraphBuilder(8.0, 12).dataset(X) for X, _ in (train, held_out))
+        targets = ((y - y.mean()) / y.std())[:, None]
+
         def error(copies):
-            monkeypatch.setattr("dssl_sklearn.estimators.kernel_part.ANSWER_COPIES", copies)
-            model = DSSLRegressor(**tiny, pretrained=taught[0], kernel_share=1).fit(*train)
-            return np.abs(model.predict(held_out[0]) - held_out[1]).mean()
+            known, new = (
+                crystal_features(encoder, g, 64, copies=copies) for g in (learned, tested)
+            )
+            process, _ = GaussianProcess.fit_and_leave_out(known, targets, np.ones(len(y)))
+            found = process.predict(new)[:, 0] * y.std() + y.mean()
+            return np.abs(found - held_out[1]).mean()
 
         assert error(100) < error(0)
 
