@@ -219,11 +219,12 @@ class KernelPart:
         self, graphs: GraphDataset, batch_size: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """As `predict`, with calibrated standard deviations; 0 where these are not known."""
-        groups = self._groups(graphs, batch_size)
-        outputs = self._of_all(self.process.predict(groups))
         if not self.process.knows_noise:
+            outputs = self.predict(graphs, batch_size)
             return outputs, np.zeros_like(outputs)
-        return outputs, self._of_all(self.process.deviation(groups)) * self.calibration
+        both = self.process.predict_with_deviation(self._groups(graphs, batch_size))
+        outputs, deviations = map(self._of_all, both)
+        return outputs, deviations * self.calibration
 
     def _groups(self, graphs: GraphDataset, batch_size: int) -> list[Tensor]:
         groups = crystal_features(self.encoder, graphs, batch_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import NamedTuple, Self
@@ -38,7 +38,7 @@ class LeftOut(NamedTuple):
     predictions : ndarray
         Standardized; NaN where a target is unknown.
     deviations : ndarray
-        Standard deviations of the labels about them, as of `GaussianProcess.deviation`.
+        Standard deviations of the labels about them, as of `predict_with_deviation`.
     """
 
     predictions: NDArray[np.float64]
@@ -155,22 +155,19 @@ class GaussianProcess:
         """
         rows = self._rows(groups)
         predicted = torch.empty(len(rows), len(self.offset), dtype=torch.float64)
-        different, kind = torch.unique(self.log_params, dim=0, return_inverse=True)
-        for start in range(0, len(rows), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
-            squares = squares_of(rows[chunk], self.inputs, self.sizes)
-            for k, params in enumerate(different):
-                similar, alike = kernel_of(squares, params), kind == k
-                predicted[chunk, alike] = similar @ self.weights[alike].T + self.offset[alike]
+        for chunk, alike, similar in self._kernels(rows):
+            predicted[chunk, alike] = similar @ self.weights[alike].T + self.offset[alike]
         return predicted.numpy()
 
     @property
     def knows_noise(self) -> bool:
-        """Whether `deviation` can be computed."""
+        """Whether deviations can be computed."""
         return bool((self.noise > 0).any())
 
-    def deviation(self, groups: Sequence[Tensor]) -> NDArray[np.float64]:
-        """Standard deviation of a label about its prediction ([1]_, equation 2.26, and the noise).
+    def predict_with_deviation(
+        self, groups: Sequence[Tensor]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """As `predict`, with standard deviations ([1]_, equation 2.26, and the noise).
 
         Parameters
         ----------
@@ -179,8 +176,11 @@ class GaussianProcess:
 
         Returns
         -------
-        ndarray of shape (n_crystals, n_outputs)
-            In units of the standardized targets, as far as the hyperparameters fit these.
+        predicted : ndarray of shape (n_crystals, n_outputs)
+            Predictions.
+        deviation : ndarray of shape (n_crystals, n_outputs)
+            Standard deviation of a label about its prediction, in units of the standardized
+            targets, as far as the hyperparameters fit these.
 
         References
         ----------
@@ -188,16 +188,25 @@ class GaussianProcess:
            Press (2006).
         """
         rows = self._rows(groups)
-        variance = torch.empty(len(rows), len(self.offset), dtype=torch.float64)
-        for k, (params, noise) in enumerate(zip(self.log_params, self.noise, strict=True)):
-            inputs, factor = self.inputs[noise > 0], self._factors[k]
-            largest = params[2 * len(self.sizes) : -1].exp().sum() + noise_of(params)
-            for start in range(0, len(rows), _CHUNK):
-                chunk = slice(start, start + _CHUNK)
-                similar = kernel_of(squares_of(rows[chunk], inputs, self.sizes), params)
-                known = torch.linalg.solve_triangular(factor, similar.T, upper=False)
+        predicted = torch.empty(len(rows), len(self.offset), dtype=torch.float64)
+        variance = torch.empty_like(predicted)
+        for chunk, alike, similar in self._kernels(rows):
+            predicted[chunk, alike] = similar @ self.weights[alike].T + self.offset[alike]
+            for k in alike.nonzero()[:, 0].tolist():
+                params, of_known = self.log_params[k], similar[:, self.noise[k] > 0].T
+                largest = params[2 * len(self.sizes) : -1].exp().sum() + noise_of(params)
+                known = torch.linalg.solve_triangular(self._factors[k], of_known, upper=False)
                 variance[chunk, k] = largest - known.square().sum(0)
-        return variance.clamp_min(0).sqrt().numpy()
+        return predicted.numpy(), variance.clamp_min(0).sqrt().numpy()
+
+    def _kernels(self, rows: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Chunks of rows, targets with equal hyperparameters, and the kernel to all points."""
+        different, kind = torch.unique(self.log_params, dim=0, return_inverse=True)
+        for start in range(0, len(rows), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            squares = squares_of(rows[chunk], self.inputs, self.sizes)
+            for k, params in enumerate(different):
+                yield chunk, kind == k, kernel_of(squares, params)
 
     def _rows(self, groups: Sequence[Tensor]) -> Tensor:
         return _standardized(_joined(groups), self.center, self.scale)

@@ -181,9 +181,10 @@ def test_round_trip(sample):
     again = GaussianProcess.from_tensors(process.to_tensors(), 1)
     new = groups_of(sample[0][100:])
     np.testing.assert_array_equal(again.predict(new), process.predict(new))
-    np.testing.assert_array_equal(again.deviation(new), process.deviation(new))
     copied = pickle.loads(pickle.dumps(process))
-    np.testing.assert_array_equal(copied.deviation(new), process.deviation(new))
+    for other in (again, copied):
+        both = other.predict_with_deviation(new), process.predict_with_deviation(new)
+        np.testing.assert_array_equal(*both)
     assert "_factors" in vars(process)
     assert len(pickle.dumps(process)) < 1.1 * len(pickle.dumps(process.to_tensors()))
 
@@ -210,7 +211,7 @@ def test_deviation_is_that_of_the_labels_left_out(sample):
         weights=process.weights[:, 1:],
         noise=process.noise[:, 1:],
     )
-    found = one.deviation(groups_of(values[:1]))
+    _, found = one.predict_with_deviation(groups_of(values[:1]))
     more = process.noise[0, 0].item() - noise_of(process.log_params[0]).item()
     assert found[0, 0] ** 2 + more == pytest.approx(left_out.deviations[0, 0] ** 2, rel=0.05)
 
@@ -218,7 +219,21 @@ def test_deviation_is_that_of_the_labels_left_out(sample):
 def test_deviation_grows_away_from_the_labels(sample):
     process = fitted(sample)
     near, far = groups_of(sample[0][:5]), groups_of(sample[0][:5] + 50)
-    assert (process.deviation(far) > process.deviation(near)).all()
+    (_, of_far), (_, of_near) = map(process.predict_with_deviation, (far, near))
+    assert (of_far > of_near).all()
+
+
+def test_deviations_stand_beside_the_same_predictions(sample):
+    y = np.hstack([sample[1][:100], -sample[1][:100], sample[1][:100]])
+    y[50:, 0] = np.nan
+    process, new = fitted(sample, y=y), groups_of(sample[0][100:])
+    predicted, deviation = process.predict_with_deviation(new)
+    np.testing.assert_array_equal(predicted, process.predict(new))
+    some = {name: getattr(process, name)[:1, :50] for name in ("weights", "noise")}
+    some |= {name: getattr(process, name)[:1] for name in ("log_params", "offset")}
+    of_known = replace(process, inputs=process.inputs[:50], **some).predict_with_deviation(new)
+    for every, first in zip((predicted, deviation), of_known, strict=True):
+        np.testing.assert_allclose(every[:, :1], first, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
