@@ -114,14 +114,7 @@ class PropertyEstimator(Persistent):
             self._check_held_out(len(rows))
         head = self._head(n_outputs, recipe.n_members)
         seed = self._draw_seed()
-        pretrainer = self._pretrainer(X, seed)
-        architecture = self._architecture(recipe)
-        if pretrainer is not None:
-            architecture = self._inherit_architecture(pretrainer.architecture_)
-            readout = self._readout(recipe, architecture)
-            if readout != architecture.readout:
-                # What was learned is the backbone; a readout of another kind starts fresh.
-                architecture = replace(architecture, readout=readout, readout_params={})
+        pretrainer, architecture = self._start(recipe, X, seed)
         graphs = _chosen_graphs(self._builder(architecture), X, rows)
 
         def compare() -> ComparedCrystals:
@@ -204,6 +197,20 @@ class PropertyEstimator(Persistent):
         )
         return leave_out(items, builder, name)
 
+    def _start(
+        self, recipe: FineTuneRecipe, X: Sequence[Any], seed: int
+    ) -> tuple[DSSLPretrainer | None, Architecture]:
+        """What to start from, if anything, and the architecture to train."""
+        pretrainer = self._pretrainer(X, seed)
+        architecture = self._architecture(recipe)
+        if pretrainer is not None:
+            architecture = self._inherit_architecture(pretrainer.architecture_)
+            readout = self._readout(recipe, architecture)
+            if readout != architecture.readout:
+                # What was learned is the backbone; a readout of another kind starts fresh.
+                architecture = replace(architecture, readout=readout, readout_params={})
+        return pretrainer, architecture
+
     def _pretrainer(self, X: Sequence[Any], seed: int) -> DSSLPretrainer | None:
         """Resolve `pretrained`; an unfitted pretrainer learns from these structures."""
         if not _is_unfitted(self.pretrained):
@@ -212,7 +219,7 @@ class PropertyEstimator(Persistent):
                     "unlabeled has no effect: only an unfitted DSSLPretrainer as pretrained learns "
                     f"from it, and that is {type(self.pretrained).__name__}",
                     UserWarning,
-                    stacklevel=5,
+                    stacklevel=6,
                 )
             return resolve_pretrained(self.pretrained)
         pretrainer: DSSLPretrainer = clone(self.pretrained)

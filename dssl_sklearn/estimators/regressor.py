@@ -487,7 +487,6 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         compare: Callable[[], ComparedCrystals],
     ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Choose the scale of the targets, and fit the Gaussian process to them."""
-        log = np.full(y.shape[1], recipe.target_scale == "log")
         share = recipe.kernel_share
         compared, enough = None, np.zeros(y.shape[1], dtype=bool)
         # Without an epoch nothing was learned that the process could stand beside.
@@ -498,10 +497,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             if not enough.any():
                 compared = None  # chance took crystals without these labels
         check_alone(share, recipe.max_epochs, enough=bool(enough.all()))
-        if compared is not None and recipe.target_scale == "auto":
-            rows = compared.rows
-            log[enough] = takes_logarithm(y[np.ix_(rows, enough)], weight[rows], compared.groups)
-            log &= np.nanmin(y, axis=0) > 0
+        log = _logarithms(recipe.target_scale, y, weight, compared)
         scale = TargetScale.fit(y, weight, log, numbered(graphs))
         standardized = scale.standardize(y).astype(np.float32)
         kernel = None
@@ -523,3 +519,18 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _logarithms(
+    target_scale: Scale,
+    y: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    compared: ComparedCrystals | None,
+) -> NDArray[np.bool_]:
+    """Which targets are learned as logarithms, by what some crystals say if that is to be found."""
+    log = np.full(y.shape[1], target_scale == "log")
+    if compared is not None and target_scale == "auto":
+        rows, enough = compared.rows, compared.suffice_for(y)
+        log[enough] = takes_logarithm(y[np.ix_(rows, enough)], weight[rows], compared.groups)
+        log &= np.nanmin(y, axis=0) > 0
+    return log
