@@ -14,11 +14,11 @@ from dssl_sklearn.crystals.cache import GRAPH_CACHE, Entry, content_keys
 from dssl_sklearn.crystals.chunks import piece_of
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import CrystalGraph
-from dssl_sklearn.crystals.graph_table import GraphTable, without
+from dssl_sklearn.crystals.graph_table import GraphTable
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.crystals.neighbors import build_graphs
 from dssl_sklearn.crystals.reading import read_table
-from dssl_sklearn.crystals.table import CrystalTable, Tabular
+from dssl_sklearn.crystals.table import CrystalTable, Tabular, without
 from dssl_sklearn.crystals.workers import count_workers, explained_kill
 from dssl_sklearn.exceptions import InvalidInputError
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,6 @@ from dssl_sklearn.crystals.graph import CrystalGraph
 from dssl_sklearn.crystals.properties import joined
 from dssl_sklearn.crystals.ragged import narrow, pointer, ranges
 from dssl_sklearn.crystals.table import CrystalTable, is_all
-
-_Table = TypeVar("_Table", CrystalTable, "GraphTable")
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,11 +159,3 @@ class GraphTable:
         """All arrays of the table."""
         edges = (self.edge_ptr, self.source, self.target, self.shift, self.distance)
         return [*self.crystals.arrays(), *edges, self.n_isolated]
-
-
-def without(
-    table: _Table, of_row: Sequence[Any], wrong: Container[int]
-) -> tuple[_Table, list[Any]]:
-    """The rows of a table that are not wrong, and what stands for each of them."""
-    rows = [row for row in range(len(table)) if row not in wrong]
-    return table.take(np.array(rows, dtype=np.int64)), [of_row[row] for row in rows]

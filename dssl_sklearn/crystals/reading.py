@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.files import UnusableCrystalError, load_dict, load_file
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
-from dssl_sklearn.crystals.graph_table import without
-from dssl_sklearn.crystals.table import CrystalTable, Sites, Tabular
+from dssl_sklearn.crystals.table import CrystalTable, Sites, Tabular, without
 
 #: Volume of the cell over the product of its edge lengths below which the cell counts as flat.
 _FLAT_CELL = 1e-6

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,3 +176,22 @@ class Tabular(Protocol):
 def is_all(rows: NDArray[np.int64], length: int) -> bool:
     """Whether the rows are all of a table, in order."""
     return len(rows) == length and bool((rows == np.arange(length)).all())
+
+
+class _Rows(Protocol):
+    """A table of any kind, here of crystals or of graphs."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: NDArray[np.int64]) -> Self: ...
+
+
+_Table = TypeVar("_Table", bound=_Rows)
+
+
+def without(
+    table: _Table, of_row: Sequence[Any], wrong: Container[int]
+) -> tuple[_Table, list[Any]]:
+    """The rows of a table that are not wrong, and what stands for each of them."""
+    rows = [row for row in range(len(table)) if row not in wrong]
+    return table.take(np.array(rows, dtype=np.int64)), [of_row[row] for row in rows]

@@ -18,11 +18,11 @@ from dssl_sklearn.crystals.duplicates import (
 )
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER, element_property
 from dssl_sklearn.crystals.files import HARMLESS_REMARK, UnusableCrystalError
-from dssl_sklearn.crystals.graph_table import GraphTable, without
+from dssl_sklearn.crystals.graph_table import GraphTable
 from dssl_sklearn.crystals.identity import formula_keys
 from dssl_sklearn.crystals.neighbors import build_graphs
 from dssl_sklearn.crystals.reading import read_sites, unusable
-from dssl_sklearn.crystals.table import CrystalTable, Sites, Tabular
+from dssl_sklearn.crystals.table import CrystalTable, Sites, Tabular, without
 from dssl_sklearn.doctor.findings import Finding
 
 #: Crystals that are looked at together.

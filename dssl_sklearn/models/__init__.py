@@ -1,6 +1,7 @@
 """Networks: crystal graphs to site embeddings, to crystal embeddings, to predictions."""
 
-from dssl_sklearn.models.backbone import Backbone, make_backbone
+from dssl_sklearn.models.architecture import make_backbone
+from dssl_sklearn.models.backbone import Backbone
 from dssl_sklearn.models.deeper_gatgnn import DeeperGATGNN
 from dssl_sklearn.models.encoder import CrystalEncoder, PropertyModel
 from dssl_sklearn.models.gated import GatedBackbone

@@ -1,7 +1,8 @@
-"""Description of an encoder that can be written down, compared and built again."""
+"""Choosing a backbone by name, and an encoder as a description that can be written down."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,56 @@ from torch import nn
 
 from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.exceptions import WeightsError
-from dssl_sklearn.models.backbone import backbone_defaults, make_backbone
+from dssl_sklearn.models._build import build_module
+from dssl_sklearn.models.deeper_gatgnn import DeeperGATGNN
 from dssl_sklearn.models.encoder import CrystalEncoder
+from dssl_sklearn.models.gated import GatedBackbone
 from dssl_sklearn.models.readout import make_readout
+
+_BACKBONES: dict[str, type[nn.Module]] = {
+    "gated": GatedBackbone,
+    "deeper_gatgnn": DeeperGATGNN,
+}
+
+
+def make_backbone(
+    backbone: str | nn.Module | type[nn.Module],
+    **params: Any,  # noqa: ANN401 - whatever the backbone takes
+) -> nn.Module:
+    """Build a backbone.
+
+    Parameters
+    ----------
+    backbone : {"gated", "deeper_gatgnn"}, nn.Module or type
+        Name, module (copied with its weights), or class of a module.
+    **params
+        Arguments of the constructor; none where a module is given.
+
+    Returns
+    -------
+    nn.Module
+        Module that follows the contract of `Backbone`.
+
+    Raises
+    ------
+    InvalidInputError
+        If the name or a parameter is unknown, a value is out of range, or the module has no
+        integer attribute ``width``.
+
+    Examples
+    --------
+    >>> make_backbone("gated", width=32).width
+    32
+    """
+    return build_module("backbone", backbone, _BACKBONES, **params)
+
+
+def backbone_defaults(name: str) -> dict[str, Any]:
+    """Arguments of a backbone of that name where nothing else is said; none of an unknown one."""
+    if name not in _BACKBONES:
+        return {}
+    parameters = inspect.signature(_BACKBONES[name]).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters}
 
 
 @dataclass(frozen=True)
