@@ -68,7 +68,7 @@ class GraphTable:
             return self._graphs[index]
         edges = slice(self.edge_ptr[index], self.edge_ptr[index + 1])
         graph = CrystalGraph(
-            crystal=self.crystals.crystal(index),
+            crystal=self.crystals[index],
             source=self.source[edges],
             target=self.target[edges],
             shift=self.shift[edges],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
@@ -93,15 +93,15 @@ class CrystalTable:
     def __len__(self) -> int:
         return len(self.lattice)
 
+    def __iter__(self) -> Iterator[Crystal]:
+        return map(self.__getitem__, range(len(self)))
+
     @property
     def n_sites(self) -> NDArray[np.int64]:
         """Number of sites of each crystal."""
         return np.diff(self.ptr)
 
     def __getitem__(self, index: int) -> Crystal:
-        return self.crystal(index)
-
-    def crystal(self, index: int) -> Crystal:
         """One crystal, as views of the table."""
         index = range(len(self))[index]  # counts from the end, and ends
         sites = slice(self.ptr[index], self.ptr[index + 1])

@@ -45,7 +45,7 @@ def composition_features(crystals: CrystalTable, source: FeatureSource) -> NDArr
     known: dict[bytes, NDArray[np.float64]] = {}
     rows = []
     for index in range(len(crystals)):
-        crystal = crystals.crystal(index)
+        crystal = crystals[index]
         key = formula_key(crystal.numbers)
         if key not in known:
             known[key] = compute(crystal)

@@ -95,8 +95,7 @@ def structure_groups(
     check_number("symprec", symprec)
     crystals = read_crystals(structures, "structures")
     labels, reasons = [], {}
-    for index in range(len(crystals)):
-        crystal = crystals.crystal(index)
+    for index, crystal in enumerate(crystals):
         try:
             if by == "prototype":
                 labels.append(prototype(crystal, symprec))

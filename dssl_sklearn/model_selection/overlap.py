@@ -83,7 +83,7 @@ def pretraining_overlap(
         index
         for index, crystal in enumerate(_crystals(asked))
         if any(
-            same_crystal(crystal, known.crystal(row))
+            same_crystal(crystal, known[row])
             for row in rows_of.get(formula_key(crystal.numbers), ())
         )
     ]
@@ -91,7 +91,7 @@ def pretraining_overlap(
 
 
 def _crystals(table: CrystalTable) -> Any:  # noqa: ANN401
-    return (table.crystal(row) for row in range(len(table)))
+    return (table[row] for row in range(len(table)))
 
 
 def _rows_by_formula(table: CrystalTable, wanted: set[bytes]) -> dict[bytes, list[int]]:

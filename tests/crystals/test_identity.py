@@ -18,7 +18,7 @@ from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 
 
 def crystal_of(structure):
-    return read_crystals([structure]).crystal(0)
+    return read_crystals([structure])[0]
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_every_kind_of_input_is_read(halite, polymorphs):
     graphs = StructureToGraph().fit_transform(structures)
     for X in (structures, graphs, GraphDataset.from_graphs(list(graphs))):
         table = read_crystals(X)
-        assert [reduced_formula(table.crystal(i)) for i in range(4)] == ["NaCl", *["ZnS"] * 3]
+        assert [reduced_formula(crystal) for crystal in table] == ["NaCl", *["ZnS"] * 3]
 
 
 def test_unusable_input_is_named(halite):

@@ -58,7 +58,7 @@ def assert_same(left, right):
 def test_crystals_come_back_as_they_went_in(crystals):
     table = CrystalTable.of(crystals)
     for row, crystal in enumerate(crystals):
-        assert_same_crystal(table.crystal(row), crystal)
+        assert_same_crystal(table[row], crystal)
         assert not np.shares_memory(table.frac_coords, crystal.frac_coords)
 
 
