@@ -7,7 +7,7 @@ import warnings
 from collections import defaultdict
 from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,42 +15,11 @@ from numpy.typing import NDArray
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import Crystal
-from dssl_sklearn.crystals.inputs import as_sequence
-from dssl_sklearn.crystals.reading import read_table
 from dssl_sklearn.crystals.table import CrystalTable
-from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
+from dssl_sklearn.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
-
-
-def read_crystals(X: Any, name: str = "X") -> CrystalTable:  # noqa: ANN401 - the door takes anything
-    """Read crystals of any accepted kind, without building graphs.
-
-    Parameters
-    ----------
-    X : sequence of crystals of shape (n_structures,)
-        Structures, ASE Atoms, structure dicts, paths of CIF or POSCAR files, or graphs.
-    name : str, default="X"
-        Name of the argument in error messages.
-
-    Returns
-    -------
-    CrystalTable
-        The crystals in their order.
-
-    Raises
-    ------
-    InvalidInputError
-        If `X` is not a sequence of crystals.
-    InvalidStructureError
-        Naming every crystal that cannot be used and why.
-    """
-    items = as_sequence(X, name)
-    table, _, reasons = read_table(items, range(len(items)))
-    if reasons:
-        raise InvalidStructureError(reasons, len(items))
-    return table
 
 
 def composition(crystal: Crystal) -> Composition:

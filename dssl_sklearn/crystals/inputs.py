@@ -1,4 +1,4 @@
-"""The one door for structures: whatever container a user may hand in, made a plain sequence."""
+"""The one door for structures: whatever a user may hand in becomes a plain sequence, or a table."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
-from dssl_sklearn.crystals.reading import ACCEPTED
-from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.crystals.reading import ACCEPTED, read_table
+from dssl_sklearn.crystals.table import CrystalTable
+from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 
 
 def as_sequence(X: Any, name: str = "X") -> Sequence[Any]:  # noqa: ANN401 - the door takes anything
@@ -57,6 +58,35 @@ def as_sequence(X: Any, name: str = "X") -> Sequence[Any]:  # noqa: ANN401 - the
     if len(X) == 0:
         raise InvalidInputError(f"{name} is empty, expected at least one structure.")
     return X  # type: ignore[no-any-return]
+
+
+def read_crystals(X: Any, name: str = "X") -> CrystalTable:  # noqa: ANN401 - the door takes anything
+    """Read crystals of any accepted kind, without building graphs.
+
+    Parameters
+    ----------
+    X : sequence of crystals of shape (n_structures,)
+        Structures, ASE Atoms, structure dicts, paths of CIF or POSCAR files, or graphs.
+    name : str, default="X"
+        Name of the argument in error messages.
+
+    Returns
+    -------
+    CrystalTable
+        The crystals in their order.
+
+    Raises
+    ------
+    InvalidInputError
+        If `X` is not a sequence of crystals.
+    InvalidStructureError
+        Naming every crystal that cannot be used and why.
+    """
+    items = as_sequence(X, name)
+    table, _, reasons = read_table(items, range(len(items)))
+    if reasons:
+        raise InvalidStructureError(reasons, len(items))
+    return table
 
 
 def _is_single_crystal(X: Any) -> bool:  # noqa: ANN401

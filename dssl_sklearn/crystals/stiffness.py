@@ -32,8 +32,8 @@ from dssl_sklearn.crystals.elements import (
     element_property,
     per_element_array,
 )
-from dssl_sklearn.crystals.identity import formula_keys, key_of_formula, read_crystals
-from dssl_sklearn.crystals.inputs import as_sequence
+from dssl_sklearn.crystals.identity import formula_keys, key_of_formula
+from dssl_sklearn.crystals.inputs import as_sequence, read_crystals
 from dssl_sklearn.exceptions import InvalidInputError
 
 #: 1 eV/A^3 in GPa.

@@ -20,8 +20,7 @@ from tqdm import tqdm
 from dssl_sklearn._checks import check_integer, did_you_mean, listed
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
-from dssl_sklearn.crystals.identity import read_crystals
-from dssl_sklearn.crystals.inputs import as_sequence
+from dssl_sklearn.crystals.inputs import as_sequence, read_crystals
 from dssl_sklearn.estimators.targets import check_length, regression_targets
 from dssl_sklearn.evaluation.composition import composition_features, feature_source
 from dssl_sklearn.evaluation.methods import Method, Start, graph_settings, make_methods

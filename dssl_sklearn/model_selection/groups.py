@@ -13,12 +13,8 @@ from sklearn.preprocessing import StandardScaler
 
 from dssl_sklearn._checks import check_choice, check_integer, check_number
 from dssl_sklearn.crystals.files import UnusableCrystalError
-from dssl_sklearn.crystals.identity import (
-    chemical_system,
-    prototype,
-    read_crystals,
-    reduced_formula,
-)
+from dssl_sklearn.crystals.identity import chemical_system, prototype, reduced_formula
+from dssl_sklearn.crystals.inputs import read_crystals
 from dssl_sklearn.estimators.pretrainer import resolve_pretrained
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 

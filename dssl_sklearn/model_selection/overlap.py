@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dssl_sklearn.crystals.identity import formula_key, read_crystals, same_crystal
+from dssl_sklearn.crystals.identity import formula_key, same_crystal
+from dssl_sklearn.crystals.inputs import read_crystals
 from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.datasets import load_corpus
 from dssl_sklearn.estimators.pretrained import shipped_weights

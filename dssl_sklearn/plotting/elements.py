@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike
 
 from dssl_sklearn._checks import check_integer
 from dssl_sklearn.crystals.elements import ELEMENT_SYMBOLS
-from dssl_sklearn.crystals.identity import read_crystals
-from dssl_sklearn.crystals.inputs import as_sequence
+from dssl_sklearn.crystals.inputs import as_sequence, read_crystals
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError, MissingDependencyError
 from dssl_sklearn.plotting._checks import column, paired
 from dssl_sklearn.plotting._periodic_table import draw_table, text_scale

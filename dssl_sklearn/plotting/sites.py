@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from dssl_sklearn._checks import check_choice
 from dssl_sklearn.crystals.elements import ELEMENT_SYMBOLS, element_property
 from dssl_sklearn.crystals.graph import Crystal
-from dssl_sklearn.crystals.identity import read_crystals
+from dssl_sklearn.crystals.inputs import read_crystals
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.plotting._checks import numbers
 from dssl_sklearn.plotting._projection import atoms_in_cell, draw_atoms, draw_edges, view_axes

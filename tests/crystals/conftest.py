@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dssl_sklearn.crystals.identity import read_crystals
+from dssl_sklearn.crystals.inputs import read_crystals
 from dssl_sklearn.datasets import Corpus, load_elasticity, load_piezoelectricity
 
 torch.set_num_threads(1)

@@ -9,8 +9,7 @@ from pymatgen.core import Composition, Lattice, Molecule, Structure
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.graph import Crystal
-from dssl_sklearn.crystals.identity import read_crystals
-from dssl_sklearn.crystals.inputs import as_sequence
+from dssl_sklearn.crystals.inputs import as_sequence, read_crystals
 from dssl_sklearn.exceptions import DSSLError, InvalidInputError, InvalidStructureError
 
 CUBE = Lattice.cubic(4.0)

@@ -9,7 +9,7 @@ from dssl_sklearn.crystals.chunks import in_chunks
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.graph_table import GraphTable
-from dssl_sklearn.crystals.identity import read_crystals
+from dssl_sklearn.crystals.inputs import read_crystals
 from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.exceptions import (
     InvalidInputError,

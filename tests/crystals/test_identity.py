@@ -10,10 +10,10 @@ from dssl_sklearn.crystals.identity import (
     composition,
     formula_key,
     prototype,
-    read_crystals,
     reduced_formula,
     same_crystal,
 )
+from dssl_sklearn.crystals.inputs import read_crystals
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 
 

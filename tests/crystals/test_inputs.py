@@ -7,7 +7,7 @@ from pymatgen.core import IStructure, Lattice, Structure
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.graph import Crystal
-from dssl_sklearn.crystals.identity import read_crystals
+from dssl_sklearn.crystals.inputs import read_crystals
 from dssl_sklearn.exceptions import InvalidStructureError
 
 CUBE = Lattice.cubic(4.0)

@@ -5,7 +5,7 @@ from pymatgen.core import Lattice, Structure
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.graph_table import GraphTable
-from dssl_sklearn.crystals.identity import read_crystals
+from dssl_sklearn.crystals.inputs import read_crystals
 from dssl_sklearn.crystals.neighbors import build_graphs
 from dssl_sklearn.crystals.reading import _KNOWN, _MOST_KNOWN
 from dssl_sklearn.crystals.table import CrystalTable

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dssl_sklearn.crystals.elements import element_features
-from dssl_sklearn.crystals.identity import read_crystals
+from dssl_sklearn.crystals.inputs import read_crystals
 from dssl_sklearn.evaluation import composition as composition_module
 from dssl_sklearn.evaluation.composition import composition_features, feature_source
 

@@ -4,7 +4,7 @@ from matplotlib.patches import Circle
 from pymatgen.core import Lattice, Structure
 
 from dssl_sklearn.crystals.elements import element_property
-from dssl_sklearn.crystals.identity import read_crystals
+from dssl_sklearn.crystals.inputs import read_crystals
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 from dssl_sklearn.explain import integrated_gradients, site_contributions
 from dssl_sklearn.plotting import SiteContributionsDisplay
