@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from shipped import SETS
 
+from dssl_sklearn.crystals.identity import formula_amounts, written_formula
 from dssl_sklearn.datasets import Corpus
 
 if TYPE_CHECKING:
@@ -24,16 +25,7 @@ def without_test_crystals(corpus: Corpus, test: Sequence[Structure]) -> Corpus:
 
 def reduced_formulas(structures: Sequence[Structure]) -> list[str]:
     """Reduced formulas in the spelling of `Corpus.reduced_formulas`."""
-    sites = [[site.specie.Z for site in structure] for structure in structures]
-    ptr = np.concatenate([[0], np.cumsum([len(numbers) for numbers in sites])]).astype(int)
-    as_corpus = Corpus(
-        ids=[str(row) for row in range(len(sites))],
-        numbers=np.concatenate([[], *sites]).astype(int),
-        frac_coords=np.zeros((ptr[-1], 3)),
-        lattices=np.tile(np.eye(3), (len(sites), 1, 1)),
-        ptr=ptr,
-    )
-    return [str(formula) for formula in as_corpus.reduced_formulas()]
+    return [written_formula(formula_amounts(s.composition).items()) for s in structures]
 
 
 @cache

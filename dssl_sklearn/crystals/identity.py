@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import defaultdict
+from collections.abc import Iterable
 from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
+from dssl_sklearn.crystals.elements import ELEMENT_SYMBOLS, MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.table import CrystalTable
@@ -137,6 +138,15 @@ def formula_amounts(formula: str | Composition) -> dict[int, int]:
     whole = {number: int(amounts[number] * multiple) for number in sorted(amounts)}
     divisor = math.gcd(*whole.values())
     return {number: amount // divisor for number, amount in whole.items()}
+
+
+def written_formula(amounts: Iterable[tuple[int, int]]) -> str:
+    """Write atomic numbers, each with a number of atoms, in their order, such as ``"O3Al2"``.
+
+    Cards of weights hold formulas in this spelling, by atomic number; it is not the ``"Al2O3"`` of
+    `reduced_formula`.
+    """
+    return "".join(f"{ELEMENT_SYMBOLS[z]}{n if n > 1 else ''}" for z, n in amounts)
 
 
 def same_crystal(one: Crystal, other: Crystal) -> bool:

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from dssl_sklearn._atomic import atomic_path
 from dssl_sklearn._checks import check_path
-from dssl_sklearn.crystals.elements import ELEMENT_SYMBOLS, MAX_ATOMIC_NUMBER
+from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.graph import Crystal
-from dssl_sklearn.crystals.identity import formula_amounts
+from dssl_sklearn.crystals.identity import formula_amounts, written_formula
 from dssl_sklearn.crystals.ragged import pointer, ranges
 from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.datasets._files import explain_failure, read_npz
@@ -161,8 +161,8 @@ class Corpus(Sequence[Crystal]):
         Returns
         -------
         ndarray of shape (n_crystals,), str
-            Such as ``"O3Al2"``: equal for equal compositions. For other spellings of a formula see
-            `without_formulas`.
+            Such as ``"O3Al2"``: equal for equal compositions. pymatgen and `structure_groups`
+            write ``"Al2O3"`` for the same; `without_formulas` takes any spelling.
         """
         base = MAX_ATOMIC_NUMBER + 1
         owner = np.repeat(np.arange(len(self)), self.n_sites)
@@ -172,7 +172,7 @@ class Corpus(Sequence[Crystal]):
         divisors = np.gcd.reduceat(amounts, bounds[:-1]) if len(self) else amounts
         amounts = amounts // divisors[owner]
         parts = list(zip(elements.tolist(), amounts.tolist(), strict=True))
-        formulas = [_written(parts[start:stop]) for start, stop in pairwise(bounds)]
+        formulas = [written_formula(parts[start:stop]) for start, stop in pairwise(bounds)]
         return np.array(formulas, dtype=np.str_)
 
     def without_formulas(self, formulas: Iterable[str | Composition]) -> Corpus:
@@ -193,7 +193,7 @@ class Corpus(Sequence[Crystal]):
         InvalidInputError
             If a formula cannot be understood.
         """
-        unwanted = {_written(formula_amounts(formula).items()) for formula in formulas}
+        unwanted = {written_formula(formula_amounts(formula).items()) for formula in formulas}
         return self._take(np.flatnonzero(~np.isin(self.reduced_formulas(), list(unwanted))))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -290,7 +290,3 @@ def _read_only(
     stored: NDArray[Any] = array.astype(dtype, copy=False).view()
     stored.flags.writeable = False
     return stored
-
-
-def _written(formula: Iterable[tuple[int, int]]) -> str:
-    return "".join(f"{ELEMENT_SYMBOLS[z]}{n if n > 1 else ''}" for z, n in formula)

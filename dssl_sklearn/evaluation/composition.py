@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.elements import element_features
-from dssl_sklearn.crystals.identity import composition, formula_key
+from dssl_sklearn.crystals.identity import composition, formula_keys
 from dssl_sklearn.crystals.table import CrystalTable
 
 FeatureSource = Literal["matminer", "built-in"]
@@ -44,9 +44,7 @@ def composition_features(crystals: CrystalTable, source: FeatureSource) -> NDArr
     compute = _Magpie() if source == "matminer" else _built_in
     known: dict[bytes, NDArray[np.float64]] = {}
     rows = []
-    for index in range(len(crystals)):
-        crystal = crystals[index]
-        key = formula_key(crystal.numbers)
+    for key, crystal in zip(formula_keys(crystals), crystals, strict=True):
         if key not in known:
             known[key] = compute(crystal)
         rows.append(known[key])

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dssl_sklearn.crystals.identity import formula_key, same_crystal
+from dssl_sklearn.crystals.identity import formula_keys, same_crystal
 from dssl_sklearn.crystals.inputs import read_crystals
-from dssl_sklearn.crystals.table import CrystalTable
 from dssl_sklearn.datasets import load_corpus
 from dssl_sklearn.estimators.pretrained import shipped_weights
 from dssl_sklearn.estimators.pretrainer import resolve_pretrained
@@ -79,30 +78,15 @@ def pretraining_overlap(
     if isinstance(corpus, str | os.PathLike):
         corpus = load_corpus(corpus)
     known = read_crystals(corpus, "corpus")
-    rows_of = _rows_by_formula(known, {formula_key(c.numbers) for c in _crystals(asked)})
+    rows_of: defaultdict[bytes, list[int]] = defaultdict(list)
+    for row, key in enumerate(formula_keys(known)):
+        rows_of[key].append(row)
     found = [
         index
-        for index, crystal in enumerate(_crystals(asked))
-        if any(
-            same_crystal(crystal, known[row])
-            for row in rows_of.get(formula_key(crystal.numbers), ())
-        )
+        for index, key in enumerate(formula_keys(asked))
+        if any(same_crystal(asked[index], known[row]) for row in rows_of[key])
     ]
     return np.array(found, dtype=np.intp)
-
-
-def _crystals(table: CrystalTable) -> Any:  # noqa: ANN401
-    return (table[row] for row in range(len(table)))
-
-
-def _rows_by_formula(table: CrystalTable, wanted: set[bytes]) -> dict[bytes, list[int]]:
-    """Rows of the crystals with one of the wanted formulas."""
-    rows: defaultdict[bytes, list[int]] = defaultdict(list)
-    for row, crystal in enumerate(_crystals(table)):
-        key = formula_key(crystal.numbers)
-        if key in wanted:
-            rows[key].append(row)
-    return rows
 
 
 def _why_corpus(pretrained: Any) -> str:  # noqa: ANN401
