@@ -10,11 +10,12 @@ import dssl_sklearn
 PACKAGE = Path(dssl_sklearn.__file__).parent
 
 #: What all parts stand on.
-FOUNDATION = {"exceptions", "_atomic", "_checks"}
+FOUNDATION = {"exceptions", "_atomic", "_checks", "_optional"}
 #: Part of the package -> parts it may import from, beside itself and the foundation.
 MAY_IMPORT = {
     "_atomic": set(),
     "_checks": set(),
+    "_optional": set(),
     "exceptions": set(),
     "crystals": set(),
     "views": {"crystals"},
@@ -68,6 +69,8 @@ def imported_modules(source):
         elif isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
             yield from (f"{module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "import_optional":
+            yield ast.literal_eval(node.args[0])
 
 
 def objections(part, source):
@@ -123,6 +126,7 @@ def test_every_part_is_looked_at():
         ("crystals", "import torch, ase.io"),
         ("estimators", "from dssl_sklearn.uncertainty import ConformalRegressor"),
         ("explain", "import matplotlib.pyplot"),
+        ("explain", "import_optional('matplotlib.pyplot', 'a picture', 'plot')"),
         ("evaluation", "from dssl_sklearn.plotting._checks import in_unit"),
         ("estimators", "def f():\n    from dssl_sklearn.plotting import ParityDisplay"),
     ],

@@ -10,8 +10,9 @@ import pandas as pd
 
 from dssl_sklearn._atomic import atomic_path
 from dssl_sklearn._checks import UNKNOWN_TEXTS
+from dssl_sklearn._optional import import_optional
 from dssl_sklearn.cli.errors import UsageError
-from dssl_sklearn.exceptions import DatasetError, MissingDependencyError
+from dssl_sklearn.exceptions import DatasetError
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 _WHOLE, _WITH_COMMA = r"[-+]?\d{1,18}", r"[-+]?\d+(,\d+)+(\.\d+)?"
@@ -82,12 +83,7 @@ def check_parquet() -> None:
     MissingDependencyError
         If it is not.
     """
-    try:
-        import pyarrow.parquet  # noqa: F401 - only whether it is there
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Parquet files need pyarrow: pip install 'dssl_sklearn[parquet]', or use CSV"
-        ) from error
+    import_optional("pyarrow.parquet", "a Parquet file", "parquet", ", or use CSV")
 
 
 def check_output(path: Path, *, force: bool, suffixes: tuple[str, ...] = TABLE_SUFFIXES) -> None:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from dssl_sklearn._checks import check_choice, check_integer
+from dssl_sklearn._optional import import_optional
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.estimators.property import PropertyEstimator
-from dssl_sklearn.exceptions import InvalidInputError, MissingDependencyError
+from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.explain._network import (
     TargetUnit,
     beside_network,
@@ -98,7 +99,7 @@ def integrated_gradients(
     unit = TargetUnit.of(estimator, target)
     model = estimator.net_.module_.eval()
     inputs = _site_encoder(model.encoder.backbone)
-    method = _captum()
+    captum = import_optional("captum.attr", "integrated_gradients", "explain")
 
     def split(graphs: GraphDataset) -> SiteAttributions:
         values, outputs, references = [], [], []
@@ -109,7 +110,7 @@ def integrated_gradients(
                 reference = _baseline(inputs, baseline).expand_as(actual).contiguous()
                 outputs.append(float(crystal(actual)))
                 references.append(float(crystal(reference)))
-            found = method(crystal).attribute(
+            found = captum.IntegratedGradients(crystal).attribute(
                 actual,
                 baselines=reference,
                 n_steps=n_steps,
@@ -173,14 +174,3 @@ def _baseline(inputs: SiteEncoder, baseline: str) -> Tensor:
     elements = torch.arange(1, len(inputs.table), device=inputs.table.device)
     mean: Tensor = inputs(elements).mean(dim=0)
     return mean
-
-
-def _captum() -> Any:  # noqa: ANN401 - captum's class
-    try:
-        from captum.attr import IntegratedGradients
-    except ImportError as error:
-        raise MissingDependencyError(
-            "integrated_gradients needs captum, which is not installed: "
-            'pip install "dssl_sklearn[explain]"'
-        ) from error
-    return IntegratedGradients

@@ -10,9 +10,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from dssl_sklearn._checks import check_integer
+from dssl_sklearn._optional import import_optional
 from dssl_sklearn.crystals.elements import ELEMENT_SYMBOLS
 from dssl_sklearn.crystals.inputs import as_sequence, read_crystals
-from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError, MissingDependencyError
+from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 from dssl_sklearn.plotting._checks import column, paired
 from dssl_sklearn.plotting._periodic_table import draw_table, text_scale
 from dssl_sklearn.plotting.style import SEQUENTIAL, axes_for, pyplot, with_unit
@@ -247,15 +248,10 @@ class ElementErrorDisplay:
             If pymatviz is not installed.
         """
         shown = self._shown(min_count)
-        try:
-            from pymatviz import ptable_heatmap
-        except ImportError as error:
-            raise MissingDependencyError(
-                "interactive needs pymatviz, which is not installed: "
-                'pip install "dssl_sklearn[pymatviz]"; plot needs matplotlib only'
-            ) from error
+        advice = "; plot needs matplotlib only"
+        pymatviz = import_optional("pymatviz", "interactive", "pymatviz", advice)
         counts = {symbol: f"{count} structures" for symbol, count in self.counts.items()}
-        return ptable_heatmap(
+        return pymatviz.ptable_heatmap(
             shown.to_dict(), fmt=fmt, hover_data=counts, colorbar={"title": self._label()}
         )
 

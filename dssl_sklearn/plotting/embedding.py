@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 
 from dssl_sklearn._checks import check_choice
+from dssl_sklearn._optional import import_optional
 from dssl_sklearn.estimators.property import PropertyEstimator
-from dssl_sklearn.exceptions import InvalidInputError, MissingDependencyError
+from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.plotting.style import COLORS, GRAY, MARKERS, SEQUENTIAL, axes_for
 
 if TYPE_CHECKING:
@@ -290,18 +291,14 @@ def _embed(estimator: Any, X: Any) -> NDArray[Any]:  # noqa: ANN401
 
 
 def _umap(table: NDArray[np.float64], random_state: int | None) -> NDArray[np.float32]:
-    try:
-        from umap import UMAP
-    except ImportError as error:
-        raise MissingDependencyError(
-            "method='umap' needs umap-learn, which is not installed: "
-            "pip install \"dssl_sklearn[umap]\"; method='pca' needs nothing more"
-        ) from error
+    umap = import_optional("umap", "method='umap'", "umap", "; method='pca' needs nothing more")
     n_neighbors = min(15, len(table) - 1)
     # With a seed UMAP runs in one thread, and would say so in a warning unless asked for it.
     n_jobs = -1 if random_state is None else 1
     # Its spectral start fails on very few points.
     start = "spectral" if len(table) > 10 else "random"
-    reducer = UMAP(n_neighbors=n_neighbors, random_state=random_state, n_jobs=n_jobs, init=start)
+    reducer = umap.UMAP(
+        n_neighbors=n_neighbors, random_state=random_state, n_jobs=n_jobs, init=start
+    )
     coordinates: NDArray[np.float32] = reducer.fit_transform(table)
     return coordinates

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dssl_sklearn.exceptions import MissingDependencyError
+from dssl_sklearn._optional import import_optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,13 +38,7 @@ def pyplot(caller: str) -> Any:  # noqa: ANN401 - a module
     MissingDependencyError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib import pyplot as plt
-    except ImportError as error:
-        raise MissingDependencyError(
-            f'{caller} needs matplotlib, which is not installed: pip install "dssl_sklearn[plot]"'
-        ) from error
-    return plt
+    return import_optional("matplotlib.pyplot", caller, "plot")
 
 
 def axes_for(ax: Axes | None, caller: str, figsize: tuple[float, float]) -> Axes:

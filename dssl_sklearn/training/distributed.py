@@ -19,6 +19,7 @@ from skorch import NeuralNet
 from skorch.hf import AccelerateMixin
 from torch import Tensor
 
+from dssl_sklearn._optional import import_optional
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.training.data import Batch, CrystalDataset
@@ -49,18 +50,14 @@ def accelerator_of(net_params: Mapping[str, Any] | None) -> Accelerator | None:
     ------
     InvalidInputError
         If the entry is something else.
+    MissingDependencyError
+        If accelerate is not installed.
     """
     accelerator = (net_params or {}).get("accelerator")
     if accelerator is None:
         return None
-    try:
-        from accelerate import Accelerator
-    except ImportError as error:
-        raise InvalidInputError(
-            "net_params['accelerator'] needs the package accelerate; install "
-            "dssl_sklearn[accelerate]"
-        ) from error
-    if not isinstance(accelerator, Accelerator):
+    accelerate = import_optional("accelerate", "net_params['accelerator']", "accelerate")
+    if not isinstance(accelerator, accelerate.Accelerator):
         raise InvalidInputError(
             "net_params['accelerator'] must be an accelerate.Accelerator, got "
             f"{type(accelerator).__name__}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,38 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import indexable
 
 from dssl_sklearn.crystals.inputs import as_sequence
-from dssl_sklearn.exceptions import InvalidInputError, MissingDependencyError
-
-
-def import_mapie(part: str, caller: str) -> ModuleType:
-    """Import a part of MAPIE.
-
-    Parameters
-    ----------
-    part : str
-        Module inside MAPIE, such as ``"regression"``.
-    caller : str
-        Who needs it, for the message.
-
-    Returns
-    -------
-    module
-        That part.
-
-    Raises
-    ------
-    MissingDependencyError
-        If MAPIE is not installed.
-    """
-    try:
-        return import_module(f"mapie.{part}")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != "mapie":
-            raise
-        raise MissingDependencyError(
-            f"{caller} needs MAPIE 1.5 or newer; install it with "
-            "pip install 'dssl_sklearn[conformal]'"
-        ) from error
+from dssl_sklearn.exceptions import InvalidInputError
 
 
 class FittedModel:

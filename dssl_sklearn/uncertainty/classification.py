@@ -14,10 +14,11 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from dssl_sklearn._optional import import_optional
 from dssl_sklearn.estimators.targets import class_targets
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.uncertainty._conformal import ConformalEstimator
-from dssl_sklearn.uncertainty._mapie import as_rows, import_mapie
+from dssl_sklearn.uncertainty._mapie import as_rows
 
 
 class ConformalClassifier(ClassifierMixin, ConformalEstimator):
@@ -134,7 +135,7 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
         MissingDependencyError
             If MAPIE is not installed.
         """
-        mapie = import_mapie("classification", type(self).__name__)
+        mapie = import_optional("mapie.classification", type(self).__name__, "conformal")
         rows = self._check_rows(X, y)
         labels = _known_classes(y)
         weight = self._check_weight(sample_weight, len(labels))

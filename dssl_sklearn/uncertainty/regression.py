@@ -20,10 +20,11 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from dssl_sklearn._optional import import_optional
 from dssl_sklearn.estimators.targets import regression_targets
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.uncertainty._conformal import ConformalEstimator, whole_input
-from dssl_sklearn.uncertainty._mapie import as_rows, import_mapie
+from dssl_sklearn.uncertainty._mapie import as_rows
 
 
 class ConformalRegressor(RegressorMixin, ConformalEstimator):
@@ -150,7 +151,7 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
         MissingDependencyError
             If MAPIE is not installed.
         """
-        mapie = import_mapie("regression", type(self).__name__)
+        mapie = import_optional("mapie.regression", type(self).__name__, "conformal")
         rows = self._check_rows(X, y)
         targets = _known_targets(y)
         weight = self._check_weight(sample_weight, len(targets))
@@ -252,7 +253,7 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
 
     def _score(self) -> Any:  # noqa: ANN401 - MAPIE is untyped
         """How an error counts: by its size, or in units of the predicted standard deviation."""
-        scores = import_mapie("conformity_scores", type(self).__name__)
+        scores = import_optional("mapie.conformity_scores", type(self).__name__, "conformal")
         return scores.StdConformityScore() if self.normalize else scores.AbsoluteConformityScore()
 
     def _check_std(self) -> None:

@@ -1,4 +1,4 @@
-import builtins
+import sys
 
 import pandas as pd
 import pytest
@@ -129,13 +129,6 @@ def test_curves_go_where_they_are_told(curve):
 
 
 def test_a_missing_matplotlib_is_explained(monkeypatch):
-    original = builtins.__import__
-
-    def without_matplotlib(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(MissingDependencyError, match=r"dssl_sklearn\[plot\]"):
         made(BETTER).plot()

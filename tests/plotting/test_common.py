@@ -75,7 +75,7 @@ def test_nothing_leaves_a_new_figure(draw):
 
 
 def test_matplotlib_is_asked_for_by_name(draw, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "dssl_sklearn\[plot\]"'):
         draw()
 
