@@ -91,10 +91,13 @@ numpydoc_show_class_members = False
 
 #: Public names in modules of subpackages that export nothing themselves.
 FURTHER = {
+    "dssl_sklearn.crystals.batch": ["CrystalBatch"],
     "dssl_sklearn.crystals.dataset": ["GraphDataset"],
     "dssl_sklearn.crystals.elements": ["element_features", "element_property"],
-    "dssl_sklearn.crystals.graph": ["CrystalGraph"],
+    "dssl_sklearn.crystals.graph": ["Crystal", "CrystalGraph"],
     "dssl_sklearn.crystals.stiffness": ["fit_atomic_stiffness", "prior_stiffness"],
+    "dssl_sklearn.crystals.store": ["GraphStore"],
+    "dssl_sklearn.views.view": ["View", "ViewSpec"],
 }
 
 
