@@ -24,7 +24,7 @@ from dssl_sklearn.models.descriptors import element_table, feature_groups
 from dssl_sklearn.models.encoder import CrystalEncoder
 from dssl_sklearn.models.gaussian_process import N_POINTS, GaussianProcess, LeftOut
 from dssl_sklearn.models.layers import linear_layer
-from dssl_sklearn.training.data import EdgeBudgetSampler, prediction_batch_size
+from dssl_sklearn.training.inference import prediction_batches
 from dssl_sklearn.training.seeding import seeded
 from dssl_sklearn.training.weights import load_state, prefixed, under_prefix
 
@@ -321,9 +321,7 @@ def crystal_features(
     """
     elements, of_elements = element_table().float(), torch.as_tensor(element_features()).float()
     groups = []
-    size = prediction_batch_size(graphs.n_edges, batch_size)
-    for rows in EdgeBudgetSampler(graphs.n_edges, size, shuffle=False):
-        batch = graphs.batch(rows)
+    for batch, _ in prediction_batches(graphs, batch_size, "cpu"):
         with torch.inference_mode():
             learned = () if encoder is None else (encoder.describe(batch, copies),)
             groups.append((*feature_groups(batch, elements, of_elements), *learned))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from dssl_sklearn._checks import is_number
-from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.explain.attributions import SiteAttributions
-from dssl_sklearn.training.data import EdgeBudgetSampler
 
 
 def check_estimator(estimator: object, kind: type[CrystalEstimator], wanted: str) -> None:
@@ -59,17 +57,6 @@ def explained(
         usable.spread(found.baselines),
         usable.spread(found.predictions),
     )
-
-
-def batches_of(
-    estimator: CrystalEstimator, graphs: GraphDataset | None
-) -> Iterator[tuple[CrystalBatch, NDArray[np.int64]]]:
-    """Batches in order, on the network's device, with the numbers of sites of their crystals."""
-    if graphs is None:
-        return
-    net = estimator.net_
-    for indices in EdgeBudgetSampler(graphs.n_edges, net.batch_size, shuffle=False):
-        yield graphs.batch(indices).to(net.device), graphs.n_sites[indices]
 
 
 def split_sites(values: Tensor, n_sites: NDArray[np.int64]) -> list[NDArray[np.float64]]:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.explain._network import (
-    batches_of,
     check_estimator,
     graphs_of,
     split_sites,
 )
 from dssl_sklearn.models.readout import AttentionReadout
+from dssl_sklearn.training.inference import prediction_batches
 
 
 def attention_weights(
@@ -69,10 +69,10 @@ def attention_weights(
             f"estimator has the readout {type(readout).__name__}, which has no attention weights; "
             "fit it with readout='attention' (or recipe='paper')"
         )
-    usable = graphs_of(estimator, structures)
+    net, usable = estimator.net_, graphs_of(estimator, structures)
     weights: list[NDArray[np.float64]] = []
     with torch.inference_mode():
-        for batch, n_sites in batches_of(estimator, usable.graphs):
+        for batch, n_sites in prediction_batches(usable.graphs, net.batch_size, net.device):
             of_sites = readout.weights(encoder.backbone(batch), batch).squeeze(1)
             weights += split_sites(of_sites, n_sites)
     return usable.spread_sites(weights, np.empty(0))

@@ -14,7 +14,6 @@ from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.explain._network import (
     TargetUnit,
-    batches_of,
     beside_network,
     check_estimator,
     explained,
@@ -24,6 +23,7 @@ from dssl_sklearn.explain.attributions import SiteAttributions
 from dssl_sklearn.models.encoder import PropertyModel
 from dssl_sklearn.models.readout import AttentionReadout, MeanMaxReadout, MeanReadout
 from dssl_sklearn.models.segments import segment_count, segment_sum
+from dssl_sklearn.training.inference import prediction_batches
 
 #: Readouts that are a sum of one term per site.
 _SUMS = (MeanReadout, MeanMaxReadout, AttentionReadout)
@@ -95,7 +95,8 @@ def site_contributions(
     """
     check_estimator(estimator, PropertyEstimator, "DSSLRegressor or DSSLClassifier")
     unit = TargetUnit.of(estimator, target)
-    model = estimator.net_.module_.eval()
+    net = estimator.net_
+    model = net.module_.eval()
     _check_additive(model)
 
     def split(graphs: GraphDataset) -> SiteAttributions:
@@ -103,7 +104,7 @@ def site_contributions(
         with torch.inference_mode():
             zero = torch.zeros_like(model.mean).unsqueeze(0)
             offset = model.head(zero).mean(dim=1)[:, unit.column]
-            for batch, n_sites in batches_of(estimator, graphs):
+            for batch, n_sites in prediction_batches(graphs, net.batch_size, net.device):
                 sites = model.encoder.backbone(batch)
                 terms, weights = _terms(model.encoder.readout, sites, batch)
                 of_sites = model.head((terms - weights * model.mean) / model.scale).mean(dim=1)

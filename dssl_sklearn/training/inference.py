@@ -1,4 +1,4 @@
-"""Embeddings from a trained encoder, batch by batch."""
+"""What a trained network says, batch by batch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,38 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.models.encoder import CrystalEncoder
 from dssl_sklearn.training.data import EdgeBudgetSampler, prediction_batch_size
+
+
+def prediction_batches(
+    graphs: GraphDataset | None, batch_size: int, device: str | torch.device
+) -> Iterator[tuple[CrystalBatch, NDArray[np.int64]]]:
+    """Cut crystals, in their order, into batches where nothing is kept for a backward pass.
+
+    Parameters
+    ----------
+    graphs : GraphDataset or None
+        Crystals; None for none.
+    batch_size : int
+        Mean number of crystals in a batch of training; small ones come more at a time.
+    device : str or torch.device
+        Where to put the batches.
+
+    Yields
+    ------
+    CrystalBatch
+        A batch.
+    ndarray of shape (n_crystals,)
+        Sites of each of its crystals.
+    """
+    if graphs is None:
+        return
+    size = prediction_batch_size(graphs.n_edges, batch_size)
+    for rows in EdgeBudgetSampler(graphs.n_edges, size, shuffle=False):
+        yield graphs.batch(rows).to(device), graphs.n_sites[rows]
 
 
 def encode(
@@ -22,12 +51,8 @@ def encode(
     ----------
     encoder : CrystalEncoder
         On the device; switched to evaluation mode.
-    graphs : GraphDataset or None
-        Crystals; None for none.
-    batch_size : int
-        Mean number of crystals in a batch; small crystals come in larger ones.
-    device : str
-        Where to compute.
+    graphs, batch_size, device
+        As for `prediction_batches`.
 
     Yields
     ------
@@ -38,14 +63,11 @@ def encode(
     ndarray of shape (n_crystals,)
         Sites of each crystal of the batch.
     """
-    if graphs is None:
-        return
     encoder.eval()
-    size = prediction_batch_size(graphs.n_edges, batch_size)
-    for indices in EdgeBudgetSampler(graphs.n_edges, size, shuffle=False):
+    for batch, n_sites in prediction_batches(graphs, batch_size, device):
         with torch.inference_mode():
-            sites, crystals = encoder(graphs.batch(indices).to(device))
-        yield sites.float().cpu().numpy(), crystals.float().cpu().numpy(), graphs.n_sites[indices]
+            sites, crystals = encoder(batch)
+        yield sites.float().cpu().numpy(), crystals.float().cpu().numpy(), n_sites
 
 
 def embed(
