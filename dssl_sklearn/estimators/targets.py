@@ -97,6 +97,49 @@ def regression_targets(y: Any, classifier: str = "DSSLClassifier") -> NDArray[np
     return values[:, 0] if is_column else values
 
 
+def known_targets(
+    y: Any,  # noqa: ANN401
+    purpose: str,
+    classifier: str = "DSSLClassifier",
+) -> NDArray[np.float64]:
+    """Read one number for each structure, none of them missing.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_structures,) or (n_structures, 1)
+        Numbers.
+    purpose : str
+        What needs all of them, for the message.
+    classifier : str, default="DSSLClassifier"
+        As for `regression_targets`.
+
+    Returns
+    -------
+    ndarray of shape (n_structures,), float64
+        The targets.
+
+    Raises
+    ------
+    InvalidInputError
+        As `regression_targets`, and if there are several targets, or some are missing.
+    """
+    targets = regression_targets(y, classifier)
+    if targets.ndim == 2 and targets.shape[1] == 1:
+        targets = targets[:, 0]
+    if targets.ndim != 1:
+        raise InvalidInputError(
+            f"y has shape {targets.shape}, expected one target per structure: (n_structures,); "
+            "take the targets one by one."
+        )
+    missing = np.flatnonzero(np.isnan(targets))
+    if len(missing):
+        raise InvalidInputError(
+            f"y is missing (NaN) for {len(missing)} of {len(targets)} structure(s), the first at "
+            f"position {missing[0]}; {purpose} needs the true values: leave these out."
+        )
+    return targets
+
+
 def _numbers(frame: pd.DataFrame) -> NDArray[np.float64]:
     for dtype in frame.dtypes:
         if dtype.kind in "cmM":

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
-from sklearn.model_selection import KFold, check_cv
 from sklearn.utils import check_random_state
 from tqdm import tqdm
 
@@ -21,7 +20,8 @@ from dssl_sklearn._checks import check_integer, did_you_mean, listed
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.inputs import as_sequence, read_crystals
-from dssl_sklearn.estimators.targets import check_length, regression_targets
+from dssl_sklearn.estimators.folds import Rows, folds_of
+from dssl_sklearn.estimators.targets import check_length, known_targets
 from dssl_sklearn.evaluation.composition import composition_features, feature_source
 from dssl_sklearn.evaluation.methods import Method, Start, graph_settings, make_methods
 from dssl_sklearn.evaluation.result import PretrainingComparison
@@ -29,8 +29,6 @@ from dssl_sklearn.exceptions import InvalidInputError, NegativeTransferWarning
 
 if TYPE_CHECKING:
     from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
-
-Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,8 @@ def compare_pretraining(
     >>> comparison.folds.columns.tolist()
     ['method', 'fold', 'n_labels', 'mae', 'fit_seconds']
     """
-    targets = _targets(structures, y)
+    check_length(y, len(as_sequence(structures, "structures")))
+    targets = known_targets(y, "an error")
     start = Start.of(pretrained)
     params = dict(estimator_params or {})
     chosen = _chosen(make_methods(start, params), methods)
@@ -149,23 +148,6 @@ def compare_pretraining(
     return result
 
 
-def _targets(structures: Any, y: Any) -> NDArray[np.float64]:  # noqa: ANN401
-    check_length(y, len(as_sequence(structures, "structures")))
-    targets = regression_targets(y)
-    if targets.ndim != 1:
-        raise InvalidInputError(
-            f"y has shape {targets.shape}, expected one number for each structure; compare the "
-            "targets one by one."
-        )
-    unknown = np.flatnonzero(np.isnan(targets)).tolist()
-    if unknown:
-        raise InvalidInputError(
-            f"y is NaN at position(s) {unknown[:10]}; an error needs known targets: leave these "
-            "structures out."
-        )
-    return targets
-
-
 def _chosen(known: dict[str, Method], methods: Sequence[str] | None) -> dict[str, Method]:
     if methods is None:
         return known
@@ -186,17 +168,7 @@ def _splits(
     label_counts: Sequence[int] | None,
     seed: int,
 ) -> list[_Split]:
-    if isinstance(cv, int | np.integer):
-        check_integer("cv", cv, minimum=2)
-        if cv > len(y):
-            raise InvalidInputError(f"cv={cv} folds are more than the {len(y)} structure(s).")
-        cv = KFold(int(cv), shuffle=True, random_state=seed)
-    every = np.arange(len(y))
-    # The parts of a list of folds may be masks.
-    folds = [
-        (every[np.asarray(train)], every[np.asarray(test)])
-        for train, test in check_cv(cv).split(structures, y)
-    ]
+    folds = folds_of(cv, structures, y, seed=seed)
     if label_counts is None:
         return [_Split(fold, train, test) for fold, (train, test) in enumerate(folds)]
     counts = sorted({_count(n) for n in np.atleast_1d(np.asarray(label_counts, dtype=object))})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,22 +11,24 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.utils import _safe_indexing, check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
+from dssl_sklearn.estimators.folds import Rows, folds_of
 from dssl_sklearn.estimators.skipping import SkippedReport, reported_skips, warn_skipped
 from dssl_sklearn.estimators.targets import check_length, check_sample_weight
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 from dssl_sklearn.uncertainty._mapie import FittedModel, as_rows, weight_params
 
-Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+Folds = list[tuple[Rows, Rows]]
 
 #: What a warning says of structures that the wrapped estimator skips.
 _LEFT_OUT = "are left out"
 
 
-class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
+class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
     """Base of the estimators that give the predictions of another one a stated coverage."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -37,6 +38,9 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
         "random_state": ["random_state"],
     }
 
+    #: Folds for `cv` given as a number.
+    _shuffled: ClassVar[type[KFold | StratifiedKFold]] = KFold
+
     estimator: Any
     confidence_level: float | Sequence[float]
     method: str
@@ -45,10 +49,6 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
     estimator_: Any
     mapie_: Any
     n_calibration_: int
-
-    @abstractmethod
-    def _k_fold(self, n_folds: int, seed: int) -> Any:  # noqa: ANN401
-        """Shuffled folds for `cv` given as a number."""
 
     def _fit_split(
         self,
@@ -145,22 +145,13 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
         return weight
 
     def _folds(self, X: Any, y: NDArray[Any], groups: Any) -> Folds:  # noqa: ANN401
-        """Parts for training and calibration; drawn once, since splitters may draw anew."""
+        """Rows for training and calibration."""
         if self.method == "prefit":
             return []
+        seed = None
         if isinstance(self.cv, Integral):
-            n_folds = int(self.cv)
-            if n_folds > len(y):
-                raise InvalidInputError(
-                    f"cv={n_folds} folds of {len(y)} structure(s) are not possible; give more "
-                    "structures or a smaller cv."
-                )
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-            return list(self._k_fold(n_folds, seed).split(X, y, groups))
-        splits = self.cv.split(X, y, groups) if hasattr(self.cv, "split") else self.cv
-        every = np.arange(len(y))
-        # The parts of a list of folds may be masks.
-        return [(every[np.asarray(train)], every[np.asarray(test)]) for train, test in splits]
+        return folds_of(self.cv, X, y, groups, seed=seed, shuffled=self._shuffled)
 
     def _levels(self, n_calibration: int) -> list[float]:
         """Confidence levels, after a check that so many crystals can carry them."""

@@ -80,6 +80,7 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
         "estimator": [HasMethods(["fit", "predict", "predict_proba"])],
         "method": [StrOptions({"split", "prefit"})],
     }
+    _shuffled = StratifiedKFold
 
     def __init__(
         self,
@@ -246,9 +247,6 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
         probabilities = fitted.predict_proba(X)
         known = np.isfinite(probabilities).all(axis=1)
         return probabilities[known], y[known]
-
-    def _k_fold(self, n_folds: int, seed: int) -> StratifiedKFold:
-        return StratifiedKFold(n_folds, shuffle=True, random_state=seed)
 
 
 def _known_classes(y: Any) -> NDArray[Any]:  # noqa: ANN401

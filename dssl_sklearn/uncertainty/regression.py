@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import KFold, check_cv
+from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from dssl_sklearn._optional import import_optional
-from dssl_sklearn.estimators.targets import regression_targets
+from dssl_sklearn.estimators.targets import known_targets
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.uncertainty._conformal import ConformalEstimator, whole_input
 from dssl_sklearn.uncertainty._mapie import as_rows
@@ -153,7 +153,7 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
         """
         mapie = import_optional("mapie.regression", type(self).__name__, "conformal")
         rows = self._check_rows(X, y)
-        targets = _known_targets(y)
+        targets = known_targets(y, "calibration", "ConformalClassifier")
         weight = self._check_weight(sample_weight, len(targets))
         self._check_std()
         folds = self._folds(rows, targets, groups)
@@ -248,9 +248,6 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
             _, intervals[usable] = self.mapie_.predict_interval(_safe_indexing(rows, usable))
         return y_pred, self._of_levels(intervals)
 
-    def _k_fold(self, n_folds: int, seed: int) -> KFold:
-        return KFold(n_folds, shuffle=True, random_state=seed)
-
     def _score(self) -> Any:  # noqa: ANN401 - MAPIE is untyped
         """How an error counts: by its size, or in units of the predicted standard deviation."""
         scores = import_optional("mapie.conformity_scores", type(self).__name__, "conformal")
@@ -285,28 +282,3 @@ def _fit_conformalize(
         warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
         warnings.filterwarnings("ignore", "(?s).*belongs to every resampling", UserWarning)
         cross.fit_conformalize(X, y, fit_params=params)
-
-
-def _known_targets(y: Any) -> NDArray[np.float64]:  # noqa: ANN401
-    """Read one target for each crystal.
-
-    Raises
-    ------
-    InvalidInputError
-        If there are several, or some are missing.
-    """
-    targets = regression_targets(y, classifier="ConformalClassifier")
-    if targets.ndim == 2 and targets.shape[1] == 1:
-        targets = targets[:, 0]
-    if targets.ndim != 1:
-        raise InvalidInputError(
-            f"y has shape {targets.shape}, expected one target per structure: (n_structures,); "
-            "make one ConformalRegressor for each target."
-        )
-    missing = np.flatnonzero(np.isnan(targets))
-    if len(missing):
-        raise InvalidInputError(
-            f"y is missing (NaN) for {len(missing)} of {len(targets)} structure(s), the first at "
-            f"position {missing[0]}; calibration needs the true values: leave these out."
-        )
-    return targets
