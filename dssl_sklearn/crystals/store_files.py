@@ -24,7 +24,6 @@ HEADER = "header.json"
 SKIPPED = "skipped.json"
 #: Bytes of a header; a larger one is none of ours.
 _LARGEST_HEADER = 2**20
-_BLOCK = 2**22
 _INTEGERS = ("|i1", "<i2", "<i4", "<i8")
 
 #: Array -> types it may have, what it has one row for, and shape of a row.
@@ -172,11 +171,8 @@ def open_array(
 def file_checksum(path: Path) -> str:
     """SHA-256 of a file that is no link, pipe or device."""
     _check_regular(path)
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def refuse_if_unread(folder: Path, error: BaseException) -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from dssl_sklearn.crystals.dataset import GraphDataset
@@ -91,8 +92,8 @@ def numbered(graphs: GraphDataset) -> NDArray[np.int64]:
     ndarray of shape (n_crystals,), int64
         From 0 on.
     """
-    known: dict[bytes, int] = {}
-    return np.array([known.setdefault(digest, len(known)) for digest in _digests(graphs)], np.int64)
+    numbers, _ = pd.factorize(np.array(_digests(graphs), dtype=object))
+    return numbers
 
 
 def _digests(graphs: GraphDataset, y: NDArray[Any] | None = None) -> list[bytes]:

@@ -15,6 +15,11 @@ from dssl_sklearn.crystals.batch import CrystalBatch
 _LARGEST_LOGIT = 60.0
 
 
+def full_precision(values: Tensor) -> Tensor:
+    """Half precision as float32, in which many values can be added up; others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 def segment_sum(values: Tensor, index: Tensor, n_segments: int) -> Tensor:
     """Add up the rows that belong to the same segment.
 
@@ -32,8 +37,7 @@ def segment_sum(values: Tensor, index: Tensor, n_segments: int) -> Tensor:
     Tensor of shape (n_segments, ...)
         Sums.
     """
-    if values.dtype in (torch.float16, torch.bfloat16):
-        values = values.float()
+    values = full_precision(values)
     return values.new_zeros(n_segments, *values.shape[1:]).index_add_(0, index, values)
 
 
@@ -79,8 +83,7 @@ def segment_softmax(logits: Tensor, index: Tensor, n_segments: int) -> Tensor:
     Tensor of shape (n_rows, n_columns)
         Positive weights that sum to 1 in each segment.
     """
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
+    logits = full_precision(logits)
     # The shift by the largest logit cancels in the result, hence also in the gradient.
     largest = logits.new_zeros(n_segments, logits.shape[1]).scatter_reduce(
         0, index.unsqueeze(1).expand_as(logits), logits.detach(), "amax", include_self=False

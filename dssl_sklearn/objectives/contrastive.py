@@ -13,6 +13,7 @@ from torch import Tensor
 from dssl_sklearn._checks import check_choice, check_integer, check_number
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.models.segments import full_precision
 from dssl_sklearn.objectives._layers import projector
 from dssl_sklearn.objectives.base import EncodedView, Objective, ObjectiveHead, Outcome
 from dssl_sklearn.objectives.losses import barlow_loss, cosine_loss, ntxent_loss, vicreg_loss
@@ -115,7 +116,7 @@ class ContrastiveHead(ObjectiveHead):
     def forward(self, encoded: Sequence[EncodedView], clean: CrystalBatch) -> Outcome:
         """Compute the loss, and the mean cosine between the two views of a crystal."""
         # The views pass one after the other, so that neither enters the other's normalization.
-        first, second = (_full_precision(self.projector(view.crystals)) for view in encoded)
+        first, second = (full_precision(self.projector(view.crystals)) for view in encoded)
         # Products of many features lose too much in half precision.
         with torch.autocast(first.device.type, enabled=False):
             loss = self._loss(first, second)
@@ -132,7 +133,3 @@ class ContrastiveHead(ObjectiveHead):
                 return barlow_loss(first, second, self.objective.redundancy)
             case "vicreg":
                 return vicreg_loss(first, second)
-
-
-def _full_precision(values: Tensor) -> Tensor:
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
