@@ -44,13 +44,13 @@ def doctor(args: Namespace) -> int:
 
 def pretrain(args: Namespace) -> int:
     """Learn from structures without labels."""
-    from dssl_sklearn.cli.structures import read_crystals
+    from dssl_sklearn.cli.structures import load_crystals
     from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 
     check_output(args.out, force=args.force, suffixes=_WEIGHTS)
     inputs = _inputs(args)
     pretrainer = DSSLPretrainer(**_training(args))
-    crystals, _ = read_crystals(inputs, skip=args.on_error == "skip", quiet=args.quiet)
+    crystals, _ = load_crystals(inputs, skip=args.on_error == "skip", quiet=args.quiet)
     pretrainer.fit(crystals).save(args.out)
     _say(args, f"pretrained on {len(crystals)} structures; wrote {args.out}")
     return OK
@@ -58,7 +58,7 @@ def pretrain(args: Namespace) -> int:
 
 def fit(args: Namespace) -> int:
     """Learn a property from labeled structures."""
-    from dssl_sklearn.cli.structures import read_crystals
+    from dssl_sklearn.cli.structures import load_crystals
     from dssl_sklearn.doctor.targets import looks_like_classes
     from dssl_sklearn.estimators.classifier import DSSLClassifier
     from dssl_sklearn.estimators.regressor import DSSLRegressor
@@ -74,7 +74,7 @@ def fit(args: Namespace) -> int:
             _check_repeated(column)
     if classes and len(columns) > 1:
         raise UsageError("a classifier learns one --target at a time")
-    crystals, rows = read_crystals(inputs, skip=args.on_error == "skip", quiet=args.quiet)
+    crystals, rows = load_crystals(inputs, skip=args.on_error == "skip", quiet=args.quiet)
     y = columns[0] if len(columns) == 1 else pd.concat(columns, axis=1)
     model: PropertyEstimator = (DSSLClassifier if classes else DSSLRegressor)(**_training(args))
     model.fit(crystals, y.iloc[rows])

@@ -11,7 +11,7 @@ import pandas as pd
 
 from dssl_sklearn._checks import did_you_mean
 from dssl_sklearn.cli.errors import UsageError
-from dssl_sklearn.cli.tables import read_table, typed
+from dssl_sklearn.cli.tables import load_table, typed
 
 #: Files of a folder that are taken for structures, in small letters or capitals.
 PATTERNS = ("*.cif", "*.cif.gz", "*.poscar", "*.vasp", "POSCAR*", "CONTCAR*")
@@ -110,7 +110,7 @@ def find_inputs(
         raise UsageError(f"{str(source)!r} is neither a folder nor a file")
     if source.suffix.lower() not in (".csv", ".parquet"):
         return _of_file(source)
-    table = read_table(source)
+    table = load_table(source)
     if not len(table):
         raise UsageError(f"the table {str(source)!r} has no rows")
     path_column = path_column or _first(table, _PATH_COLUMNS)

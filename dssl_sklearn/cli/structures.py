@@ -67,7 +67,7 @@ def read_graphs(
     print(f"dssl: warning: {text}", file=sys.stderr)
 
 
-def read_crystals(inputs: Inputs, *, skip: bool, quiet: bool) -> tuple[list[Crystal], list[int]]:
+def load_crystals(inputs: Inputs, *, skip: bool, quiet: bool) -> tuple[list[Crystal], list[int]]:
     """Read all files to learn from.
 
     Returns

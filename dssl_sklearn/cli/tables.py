@@ -18,7 +18,7 @@ TABLE_SUFFIXES = (".csv", ".parquet")
 _WHOLE, _WITH_COMMA = r"[-+]?\d{1,18}", r"[-+]?\d+(,\d+)+(\.\d+)?"
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def load_table(path: Path) -> pd.DataFrame:
     """Read a CSV or Parquet table, the entries of CSV as text: ids such as 0012 stay what they are.
 
     Raises

@@ -32,7 +32,7 @@ from dssl_sklearn.estimators.pretrained import (
 from dssl_sklearn.estimators.recipes import PRETRAIN_RECIPES, PretrainRecipe
 from dssl_sklearn.estimators.record import fit_record
 from dssl_sklearn.estimators.resuming import last_good, train
-from dssl_sklearn.estimators.skipping import usable_dataset
+from dssl_sklearn.estimators.skipping import training_graphs
 from dssl_sklearn.estimators.streaming import stream
 from dssl_sklearn.estimators.untrusted import check_shapes
 from dssl_sklearn.exceptions import InvalidInputError, WeightsError
@@ -385,7 +385,7 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Persiste
         """
         wanted = tuple(dict.fromkeys(name for o in objectives for name in o.site_properties))
         builder = self._builder(architecture, site_properties=wanted)
-        return usable_dataset(X, builder, skip=self.on_error == "skip")
+        return training_graphs(X, builder, skip=self.on_error == "skip")
 
     def _make_objectives(
         self, recipe: PretrainRecipe, start: DSSLPretrainer | None

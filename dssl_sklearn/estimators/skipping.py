@@ -107,7 +107,7 @@ def kept_rows(n_usable: int, skipped: Collection[int]) -> NDArray[np.int64]:
     return np.setdiff1d(np.arange(n_usable + len(skipped)), np.fromiter(skipped, np.int64))
 
 
-def usable_dataset(
+def training_graphs(
     X: Any,  # noqa: ANN401
     builder: GraphBuilder,
     *,

@@ -163,13 +163,13 @@ class AttentionReadout(Readout):
 
     def weights(self, sites: Tensor, batch: CrystalBatch) -> Tensor:
         """Compute the weights of the sites, shape (n_sites, 1); those of a crystal sum to 1."""
-        of_crystal = self.from_composition(composition(batch, self.logit.weight.dtype))
+        of_crystal = self.from_composition(element_fractions(batch, self.logit.weight.dtype))
         inner = F.softplus(self.from_site(sites) + of_crystal.index_select(0, batch.batch))
         logits = self.logit(F.softplus(self.hidden(inner)))
         return segment_softmax(logits, batch.batch, batch.n_crystals)
 
 
-def composition(batch: CrystalBatch, dtype: torch.dtype = torch.float32) -> Tensor:
+def element_fractions(batch: CrystalBatch, dtype: torch.dtype = torch.float32) -> Tensor:
     """Fractions of the elements in each crystal, masked sites left out.
 
     Parameters

@@ -20,7 +20,7 @@ from dssl_sklearn.estimators.folds import Rows, folds_of
 from dssl_sklearn.estimators.skipping import SkippedReport, reported_skips, warn_skipped
 from dssl_sklearn.estimators.targets import check_length, check_sample_weight
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
-from dssl_sklearn.uncertainty._mapie import FittedModel, as_rows, weight_params
+from dssl_sklearn.uncertainty._mapie import FittedModel, indexable_rows, weight_params
 
 Folds = list[tuple[Rows, Rows]]
 
@@ -113,7 +113,7 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
     def _check_rows(self, X: Any, y: Any) -> Any:  # noqa: ANN401
         """Check the parameters and the lengths; what can be cut into parts comes back."""
         self._validate_params()
-        rows = as_rows(X)
+        rows = indexable_rows(X)
         check_length(y, _num_samples(rows))
         if self.method == "prefit":
             check_is_fitted(

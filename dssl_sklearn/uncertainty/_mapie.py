@@ -69,7 +69,7 @@ def weight_params(estimator: Any, sample_weight: NDArray[np.float64]) -> dict[st
     return {name: sample_weight}
 
 
-def as_rows(X: Any, name: str = "X") -> Any:  # noqa: ANN401
+def indexable_rows(X: Any, name: str = "X") -> Any:  # noqa: ANN401
     """Make sure that MAPIE and scikit-learn can cut an input into parts.
 
     Parameters

@@ -18,7 +18,7 @@ from dssl_sklearn._optional import import_optional
 from dssl_sklearn.estimators.targets import class_targets
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.uncertainty._conformal import ConformalEstimator
-from dssl_sklearn.uncertainty._mapie import as_rows
+from dssl_sklearn.uncertainty._mapie import indexable_rows
 
 
 class ConformalClassifier(ClassifierMixin, ConformalEstimator):
@@ -178,7 +178,7 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
             As `fit`.
         """
         check_is_fitted(self, "mapie_")
-        return self.estimator_.predict(as_rows(X))  # type: ignore[no-any-return]
+        return self.estimator_.predict(indexable_rows(X))  # type: ignore[no-any-return]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
         """Predict probabilities as the wrapped estimator does; they are not recalibrated.
@@ -201,7 +201,7 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
             As `fit`.
         """
         check_is_fitted(self, "mapie_")
-        return self.estimator_.predict_proba(as_rows(X))  # type: ignore[no-any-return]
+        return self.estimator_.predict_proba(indexable_rows(X))  # type: ignore[no-any-return]
 
     def predict_set(self, X: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:  # noqa: ANN401
         """Predict with sets of classes.

@@ -24,7 +24,7 @@ from dssl_sklearn._optional import import_optional
 from dssl_sklearn.estimators.targets import known_targets
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.uncertainty._conformal import ConformalEstimator, whole_input
-from dssl_sklearn.uncertainty._mapie import as_rows
+from dssl_sklearn.uncertainty._mapie import indexable_rows
 
 
 class ConformalRegressor(RegressorMixin, ConformalEstimator):
@@ -206,10 +206,10 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
         """
         check_is_fitted(self, "mapie_")
         if hasattr(self, "estimator_"):
-            return self.mapie_.predict(as_rows(X))  # type: ignore[no-any-return]
+            return self.mapie_.predict(indexable_rows(X))  # type: ignore[no-any-return]
         # Not the mean over the folds but the model that was trained on everything.
         return self.mapie_.predict(  # type: ignore[no-any-return]
-            as_rows(X), aggregate_point_predictions=None
+            indexable_rows(X), aggregate_point_predictions=None
         )
 
     def predict_interval(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # noqa: ANN401
@@ -236,7 +236,7 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
             As `fit`.
         """
         check_is_fitted(self, "mapie_")
-        rows = as_rows(X)
+        rows = indexable_rows(X)
         if hasattr(self, "estimator_"):
             y_pred, intervals = self.mapie_.predict_interval(rows)
             return y_pred, self._of_levels(intervals)

@@ -7,7 +7,7 @@ from torch import nn
 
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models import AttentionReadout, MeanReadout, make_readout
-from dssl_sklearn.models.readout import composition
+from dssl_sklearn.models.readout import element_fractions
 
 NAMES = ("mean", "mean_std", "mean_max", "attention")
 
@@ -63,7 +63,7 @@ def test_attention_equals_plain_form(make_batch, sites):
     batch = make_batch()
     readout = make_readout("attention", 6).double()
     out = readout(sites, batch)
-    fractions = composition(batch, torch.float64)
+    fractions = element_fractions(batch, torch.float64)
     first = torch.cat([readout.from_site.weight, readout.from_composition.weight], dim=1)
     for crystal in range(4):
         rows = of_crystal(batch, sites, crystal)
@@ -125,7 +125,7 @@ def test_autocast_is_close(readout, make_batch, sites):
 def test_composition_counts_elements(make_batch):
     batch = make_batch((4, 2))
     batch = replace(batch, numbers=torch.tensor([8, 8, 26, 8, 103, 1]))
-    fractions = composition(batch)
+    fractions = element_fractions(batch)
     assert fractions.shape == (2, 103)
     assert fractions[0, 7].item() == pytest.approx(0.75)
     assert fractions[0, 25].item() == pytest.approx(0.25)
@@ -136,7 +136,7 @@ def test_composition_counts_elements(make_batch):
 def test_composition_leaves_masked_sites_out(make_batch):
     batch = make_batch((4, 2))
     batch = replace(batch, numbers=torch.tensor([8, 0, 26, 0, 0, 0]))
-    fractions = composition(batch)
+    fractions = element_fractions(batch)
     assert fractions[0, 7].item() == fractions[0, 25].item() == pytest.approx(0.5)
     assert (fractions[1] == 0).all()
 
