@@ -1,12 +1,15 @@
 import gzip
 import json
 import math
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from pymatgen.core import Structure
 
+from dssl_sklearn import datasets
 from dssl_sklearn.datasets import (
     _shipped,
     load_dielectric,
@@ -17,56 +20,9 @@ from dssl_sklearn.datasets import (
 from dssl_sklearn.datasets._shipped import DATA_FOLDER
 from dssl_sklearn.exceptions import DatasetError, InvalidInputError
 
-# Loader, source file, and the source's keys of the columns.
-SOURCES = [
-    (
-        load_elasticity,
-        "elastic.json.gz",
-        {
-            "K_VRH": "K_VRH_GPa",
-            "G_VRH": "G_VRH_GPa",
-            "K_Voigt": "K_Voigt_GPa",
-            "K_Reuss": "K_Reuss_GPa",
-            "G_Voigt": "G_Voigt_GPa",
-            "G_Reuss": "G_Reuss_GPa",
-            "poisson_ratio": "poisson_ratio",
-            "elastic_anisotropy": "elastic_anisotropy",
-            "elastic_tensor": "elastic_tensor_GPa",
-            "space_group": "spacegroup",
-        },
-    ),
-    (
-        load_dielectric,
-        "dielectric.json.gz",
-        {
-            "n": "n",
-            "band_gap": "band_gap_eV",
-            "poly_electronic": "poly_electronic",
-            "poly_total": "poly_total",
-            "e_electronic": "e_electronic",
-            "e_total": "e_total",
-            "space_group": "spacegroup",
-        },
-    ),
-    (
-        load_piezoelectricity,
-        "piezo.json.gz",
-        {
-            "eij_max": "eij_max_C_m2",
-            "piezoelectric_tensor": "piezoelectric_tensor_C_m2",
-            "space_group": "spacegroup",
-        },
-    ),
-    (
-        load_formation_energy,
-        "flla.json.gz",
-        {
-            "formation_energy": "formation_energy_per_atom_eV",
-            "e_above_hull": "e_above_hull_eV",
-        },
-    ),
-]
-each_loader = pytest.mark.parametrize("load", [source[0] for source in SOURCES])
+SETS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "pack_datasets.py"))["SETS"]
+LOADERS = [load_elasticity, load_dielectric, load_piezoelectricity, load_formation_energy]
+each_loader = pytest.mark.parametrize("load", LOADERS)
 
 
 @pytest.mark.parametrize(
@@ -95,11 +51,14 @@ def test_default_bunch(load, n, default):
         assert f"{name} [{unit}]" in bunch.DESCR
 
 
-@pytest.mark.parametrize("load, file_name, keys", SOURCES)
-def test_same_as_the_source(load, file_name, keys, shared_file):
+@pytest.mark.parametrize("file_name", SETS)
+def test_same_as_the_source(file_name, shared_file):
+    packed, keys = SETS[file_name]
+    load = getattr(datasets, f"load_{packed}")
     with gzip.open(shared_file(file_name)) as file:
         records = json.load(file)
-    bunch = load(target="all")
+    arrays = load()
+    bunch = load(target=[name for name in keys if name not in arrays])
     columns = dict(zip(bunch.target_names, bunch.target.T, strict=True))
     for name, key in keys.items():
         stored = columns[name] if name in columns else bunch[name]
