@@ -79,6 +79,8 @@ def regression_targets(y: Any, classifier: str = "DSSLClassifier") -> NDArray[np
         raise InvalidInputError(
             f"y must hold numbers for regression: {error}. For classes use {classifier}."
         ) from error
+    if not values.shape[1]:
+        raise InvalidInputError(f"y has shape {values.shape}, expected at least one target.")
     if np.isinf(values).any():
         row = int(np.flatnonzero(np.isinf(values).any(axis=1))[0])
         raise InvalidInputError(f"y is infinite at position {row}; remove it or mark it as NaN.")

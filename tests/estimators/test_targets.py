@@ -7,6 +7,7 @@ from dssl_sklearn.estimators.targets import (
     check_length,
     check_sample_weight,
     class_targets,
+    known_targets,
     mean_and_scale,
     regression_targets,
 )
@@ -105,6 +106,7 @@ def test_targets_are_a_copy():
         (np.array(["2020-01-01"], dtype="datetime64[ns]"), "y must hold numbers.*datetime"),
         ([[1, 2], [3]], "y must hold numbers"),
         (np.zeros((2, 2, 2)), "y must hold numbers.*2-d"),
+        (np.zeros((8, 0)), r"y has shape \(8, 0\), expected at least one target"),
         ([1, np.inf, -np.inf], "y is infinite at position 1"),
         ([[1, 2], [3, np.inf]], "y is infinite at position 1"),
         ([1, 10**400], "y must hold numbers.*too large"),
@@ -116,6 +118,24 @@ def test_targets_are_a_copy():
 def test_bad_targets(y, message):
     with pytest.raises(InvalidInputError, match=message):
         regression_targets(y)
+
+
+@pytest.mark.parametrize("y", [[1, 2], [[1], [2]], pd.DataFrame({"y": [1, 2]})])
+def test_known_targets_are_one_column(y):
+    assert known_targets(y, "a test").tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "y, message",
+    [
+        (np.zeros((2, 2)), r"y has shape \(2, 2\), expected one target per structure"),
+        ([1, NAN, None], "missing .* for 2 of 3 .* position 1; a test needs the true values"),
+        (["hard", "soft"], "For classes use another one"),
+    ],
+)
+def test_targets_that_are_not_all_known(y, message):
+    with pytest.raises(InvalidInputError, match=message):
+        known_targets(y, "a test", "another one")
 
 
 # ---- classes --------------------------------------------------------------------------------
@@ -156,6 +176,7 @@ def test_the_classes_keep_their_type():
     "y, message",
     [
         (["a", "a"], r"1 class\(es\) \['a'\]; a classifier needs at least two"),
+        ([NAN, NAN, 1], r"1 class\(es\) \[1\]"),
         ([None, NAN], r"0 class\(es\)"),
         ([[0, 1], [1, 0]], r"shape \(2, 2\), expected one class"),
         (np.zeros((2, 1, 1)), r"shape \(2, 1, 1\), expected one class"),
