@@ -147,75 +147,33 @@ class TestBadX:
 
 
 class TestBadY:
-    @pytest.mark.parametrize("length", [0, 5, 9])
-    def test_of_another_length(self, predictor, length, train):
-        with pytest.raises(InvalidInputError, match=f"8 structures, {length}"):
-            predictor.fit(predictor.estimator, train[0][:8], train[1][:length])
+    """One case for each check of `estimators.targets`, whose tests have the others."""
 
-    @pytest.mark.parametrize("y", [None, 3.0, np.array(2.5)])
-    def test_of_no_length(self, predictor_class, y, train):
-        with pytest.raises(InvalidInputError, match="y is"):
-            predictor_class().fit(train[0][:8], y)
+    def test_of_another_length(self, predictor, train):
+        with pytest.raises(InvalidInputError, match="8 structures, 5"):
+            predictor.fit(predictor.estimator, train[0][:8], train[1][:5])
+
+    def test_none(self, predictor_class, train):
+        with pytest.raises(InvalidInputError, match="y is None"):
+            predictor_class().fit(train[0][:8], None)
 
     def test_missing_altogether(self, predictor_class, train):
         with pytest.raises(TypeError, match="y"):
             predictor_class().fit(train[0][:8])
 
-    @pytest.mark.parametrize(
-        "y, message",
-        [
-            (["stiff", "soft"] * 4, "y must hold numbers.*DSSLClassifier"),
-            ([1.0, np.inf] * 4, "y is infinite at position 1"),
-            ([np.nan] * 8, "y has no known entry"),
-            ([None] * 8, "y has no known entry"),
-            (
-                np.column_stack([np.arange(8.0), np.full(8, np.nan)]),
-                "y has no known entry in column 1",
-            ),
-            (np.zeros((8, 2, 2)), "y must hold numbers|y has shape"),
-            (np.zeros((8, 0)), "y"),
-            ([[1.0], [1.0, 2.0]] * 4, "y"),
-            (np.ones(8) * 1j, "y must hold numbers"),
-            (pd.to_datetime(["2024-01-01"] * 8), "y must hold numbers"),
-        ],
-    )
-    def test_for_regression(self, y, message, train, tiny):
-        with pytest.raises(InvalidInputError, match=message):
-            DSSLRegressor(**tiny).fit(train[0][:8], y)
+    def test_for_regression(self, train, tiny):
+        with pytest.raises(InvalidInputError, match=r"y must hold numbers.*DSSLClassifier"):
+            DSSLRegressor(**tiny).fit(train[0][:8], ["stiff", "soft"] * 4)
 
-    @pytest.mark.parametrize(
-        "y, message",
-        [
-            (["stiff"] * 8, r"y has 1 class\(es\) \['stiff'\].*at least two"),
-            ([None] * 8, r"y has 0 class"),
-            ([np.nan] * 7 + [1], "y has 1 class"),
-            (np.linspace(0, 1, 8) + 0.05, "continuous"),
-            (np.zeros((8, 2), dtype=int), r"y has shape \(8, 2\)"),
-            (np.zeros((8, 1, 1), dtype=int), "y has shape"),
-            (["a", 1] * 4, "y mixes strings and numbers"),
-        ],
-    )
-    def test_for_classification(self, y, message, train, tiny):
-        with pytest.raises(ValueError, match=message):
-            DSSLClassifier(**tiny).fit(train[0][:8], y)
+    def test_for_classification(self, train, tiny):
+        with pytest.raises(InvalidInputError, match=r"y has 1 class\(es\) \['stiff'\]"):
+            DSSLClassifier(**tiny).fit(train[0][:8], ["stiff"] * 8)
 
 
 class TestBadSampleWeight:
-    @pytest.mark.parametrize(
-        "weight, message",
-        [
-            (np.ones(7), "8 structures, 7"),
-            (np.ones((8, 2)), "sample_weight"),
-            ([1.0] * 7 + [-1.0], "sample_weight"),
-            ([1.0] * 7 + [np.nan], "sample_weight"),
-            ([1.0] * 7 + [np.inf], "sample_weight"),
-            (np.zeros(8), "sample_weight is zero"),
-            (["much"] * 8, "sample_weight"),
-            (3.0, "sample_weight"),
-        ],
-    )
-    def test_is_refused(self, predictor, weight, message, train):
-        with pytest.raises(InvalidInputError, match=message):
+    def test_is_refused(self, predictor, train):
+        weight = [1.0] * 7 + [-1.0]
+        with pytest.raises(InvalidInputError, match="sample_weight must be one finite number"):
             predictor.fit(predictor.estimator, train[0][:8], train[1][:8], sample_weight=weight)
 
     def test_zero_for_all_that_is_labeled(self, train, tiny):

@@ -178,6 +178,9 @@ def test_a_bad_value_is_an_error_that_names_the_parameter(cls, name, value, tiny
     estimator = cls(**kwargs)
     with pytest.raises((ValueError, TypeError), match=ALSO_NAMED.get(name, name)):
         estimator.fit(X[:8], None if cls is DSSLPretrainer else (y[:8] > 2).astype(int))
+    if cls is StructureToGraph:  # whose fit may be left out
+        with pytest.raises(ValueError, match=name):
+            estimator.transform(X[:8])
 
 
 def test_every_parameter_is_tried_with_bad_values(public_class):
