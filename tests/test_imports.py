@@ -10,12 +10,13 @@ import dssl_sklearn
 PACKAGE = Path(dssl_sklearn.__file__).parent
 
 #: What all parts stand on.
-FOUNDATION = {"exceptions", "_atomic", "_checks", "_optional"}
+FOUNDATION = {"exceptions", "_atomic", "_checks", "_optional", "_warnings"}
 #: Part of the package -> parts it may import from, beside itself and the foundation.
 MAY_IMPORT = {
     "_atomic": set(),
     "_checks": set(),
     "_optional": set(),
+    "_warnings": set(),
     "exceptions": set(),
     "crystals": set(),
     "views": {"crystals"},

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from dssl_sklearn._warnings import warn
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import CrystalGraph
 from dssl_sklearn.exceptions import InvalidStructureError, IsolatedSiteWarning
@@ -55,18 +55,17 @@ def report(parts: Sequence[BuildPart], n_structures: int, *, skip: bool) -> None
     reasons = all_reasons(parts)
     if reasons and not skip:
         raise InvalidStructureError(reasons, n_structures)
-    warn_isolated([index for part in parts for index in part.isolated], stacklevel=5)
+    warn_isolated([index for part in parts for index in part.isolated])
 
 
-def warn_isolated(isolated: Sequence[int], *, stacklevel: int) -> None:
+def warn_isolated(isolated: Sequence[int]) -> None:
     """Warn of crystals, given by their positions, for whose sites the cutoff was widened."""
     if not isolated:
         return
     shown = ", ".join(map(str, isolated[:10])) + (", ..." if len(isolated) > 10 else "")
-    warnings.warn(
+    warn(
         f"{len(isolated)} structure(s) have sites without a neighbor within the cutoff "
         f"(positions {shown}); the cutoff was widened to their nearest neighbors. "
         "Raise `cutoff` or look at these cells if this is not intended.",
         IsolatedSiteWarning,
-        stacklevel=stacklevel,
     )

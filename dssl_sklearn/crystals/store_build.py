@@ -186,4 +186,4 @@ def _say_of(shards: Sequence[Shard]) -> None:
     if not any(shard.counts["n_crystals"] for shard in shards):
         raise InvalidStructureError(all_skipped(shards), n_structures)
     isolated = [shard.start + index for shard in shards for index in shard.isolated]
-    warn_isolated(isolated, stacklevel=5)
+    warn_isolated(isolated)

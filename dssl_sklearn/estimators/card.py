@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import dssl_sklearn
 from dssl_sklearn._atomic import write_text
+from dssl_sklearn._warnings import warn
 from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.citations import BIBTEX, citation_keys, license_of
 from dssl_sklearn.training.weights import plain
@@ -118,18 +118,16 @@ def write_card(path: str | os.PathLike[str], card: Mapping[str, Any]) -> None:
     """
     target = card_path(path)
     if target.exists() and not _is_card(target):
-        warnings.warn(
+        warn(
             f"no run card written: {str(target)!r} exists and is none; save the weights under "
             "another name to get one",
-            UserWarning,
-            stacklevel=3,
         )
         return
     try:
         text = json.dumps(plain(card), indent=1, ensure_ascii=False, allow_nan=False)
         write_text(target, text + "\n")
     except OSError as error:
-        warnings.warn(f"no run card written: {error}", UserWarning, stacklevel=3)
+        warn(f"no run card written: {error}")
 
 
 def _is_card(path: Path) -> bool:

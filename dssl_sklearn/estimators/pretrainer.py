@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from numbers import Real
@@ -20,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
 from torch import Tensor, nn
 
+from dssl_sklearn._warnings import warn
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.estimators.base import CrystalEstimator
 from dssl_sklearn.estimators.memory import explains_memory
@@ -413,11 +413,9 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Persiste
             if given is None or any(isinstance(objective, task) for objective in objectives):
                 continue
             names = ", ".join(objective.name for objective in objectives)
-            warnings.warn(
+            warn(
                 f"{argument} has no effect: its task, {task.name!r}, is not among the objectives "
                 f"({names}); name it in objectives, or take recipe='paper'",
-                UserWarning,
-                stacklevel=5,
             )
 
     def _follow_arguments(self, objective: Objective) -> Objective:

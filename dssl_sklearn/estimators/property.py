@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from sklearn.utils._param_validation import Interval
 from skorch.history import History
 from torch import nn
 
+from dssl_sklearn._warnings import warn
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
@@ -215,11 +215,9 @@ class PropertyEstimator(Persistent):
         """Resolve `pretrained`; an unfitted pretrainer learns from these structures."""
         if not _is_unfitted(self.pretrained):
             if self.unlabeled is not None:
-                warnings.warn(
+                warn(
                     "unlabeled has no effect: only an unfitted DSSLPretrainer as pretrained learns "
                     f"from it, and that is {type(self.pretrained).__name__}",
-                    UserWarning,
-                    stacklevel=6,
                 )
             return resolve_pretrained(self.pretrained)
         pretrainer: DSSLPretrainer = clone(self.pretrained)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dssl_sklearn._warnings import warn
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import CrystalGraph
@@ -180,11 +180,10 @@ def warn_skipped(
     lines = reason_lines(reasons)
     if others := sorted(reasons)[MOST_SHOWN:]:
         lines.append(f"  and the structures {', '.join(map(str, others))}")
-    warnings.warn(
+    warn(
         f"{len(reasons)} unusable structure(s) of {n_structures} in {name} {consequence}:\n"
         + "\n".join(lines),
         SkippedStructuresWarning,
-        stacklevel=5,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 
 from dssl_sklearn._checks import UNKNOWN_TEXTS
+from dssl_sklearn._warnings import warn
 from dssl_sklearn.exceptions import InvalidInputError
 
 #: Largest size of a target; squares of it, and results in single precision, stay finite.
@@ -244,11 +244,9 @@ def class_targets(
         _check_classes(given, regressor)
     classes, codes = np.unique(given, return_inverse=True)
     if odd := [label for label in classes.tolist() if str(label).strip().lower() in UNKNOWN_TEXTS]:
-        warnings.warn(
+        warn(
             f"y has the class {odd[0]!r}, a text that often stands for an unknown label; if it "
             "does here, too, replace it by None",
-            UserWarning,
-            stacklevel=4,
         )
     if len(classes) < 2:
         raise InvalidInputError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from sklearn.utils import check_random_state
 from tqdm import tqdm
 
 from dssl_sklearn._checks import check_integer, did_you_mean, listed
+from dssl_sklearn._warnings import warn
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.inputs import as_sequence, read_crystals
@@ -144,7 +144,7 @@ def compare_pretraining(
         is_curve=label_counts is not None,
     )
     if result.negative_transfer:
-        warnings.warn(result.verdict(), NegativeTransferWarning, stacklevel=2)
+        warn(result.verdict(), NegativeTransferWarning)
     return result
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import BaseCrossValidator, GroupKFold, StratifiedGroupKFold
 
 from dssl_sklearn._checks import check_integer
+from dssl_sklearn._warnings import warn
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.model_selection.groups import GROUP_KINDS, GroupKind, structure_groups
@@ -90,10 +90,8 @@ class _StructureKFold(BaseCrossValidator):
         """
         check_integer("n_splits", self.n_splits, minimum=2)
         if groups is not None:
-            warnings.warn(
+            warn(
                 f"groups is ignored by {type(self).__name__}, which makes them from the crystals.",
-                UserWarning,
-                stacklevel=2,
             )
         labels = structure_groups(as_sequence(X), self._by, **self._settings())
         n_groups = len(np.unique(labels))
