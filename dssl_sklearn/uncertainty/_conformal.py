@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
     """Base of the estimators that give the predictions of another one a stated coverage."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "estimator": [HasMethods(["fit", "predict"])],
+        "estimator": [HasMethods("fit")],
         "confidence_level": [Interval(Real, 0, 1, closed="neither"), "array-like"],
         "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"]), "array-like"],
         "random_state": ["random_state"],
@@ -49,6 +50,13 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
     estimator_: Any
     mapie_: Any
     n_calibration_: int
+
+    #: What the estimator must have once it is fitted; some have it not before.
+    _needed: ClassVar[tuple[str, ...]] = ("predict",)
+
+    @abstractmethod
+    def _check_kind(self) -> None:
+        """Make sure that the estimator predicts what this one is for."""
 
     def _fit_split(
         self,
@@ -71,6 +79,7 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
                     fitted = self._fit_part(X, y, train, weight)
             else:
                 fitted = self.estimator
+            self._check_methods(fitted)
             mapie = make(FittedModel(fitted), confidence_level=levels)
             with whole.part(calibration):
                 held_out = _safe_indexing(X, calibration)
@@ -113,6 +122,7 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
     def _check_rows(self, X: Any, y: Any) -> Any:  # noqa: ANN401
         """Check the parameters and the lengths; what can be cut into parts comes back."""
         self._validate_params()
+        self._check_kind()
         rows = indexable_rows(X)
         check_length(y, _num_samples(rows))
         if self.method == "prefit":
@@ -122,7 +132,16 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
                 "fit it, and wrap it in sklearn.frozen.FrozenEstimator to keep it fitted through "
                 "clone and cross-validation.",
             )
+            self._check_methods(self.estimator)
         return rows
+
+    def _check_methods(self, fitted: Any) -> None:  # noqa: ANN401
+        for name in self._needed:
+            if not hasattr(fitted, name):
+                raise InvalidInputError(
+                    f"estimator={type(fitted).__name__} has no {name} even when it is fitted; "
+                    f"{type(self).__name__} needs it."
+                )
 
     def _check_weight(self, sample_weight: Any, n_structures: int) -> NDArray[np.float64] | None:  # noqa: ANN401
         """Check the weights in the fits inside, which get them as they are."""

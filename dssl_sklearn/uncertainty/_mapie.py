@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import get_config
+from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import indexable
 
@@ -49,6 +51,50 @@ class FittedModel:
         return X
 
 
+class WithPredict(BaseEstimator):
+    """An estimator with methods that MAPIE looks for before it fits.
+
+    A stack without a final estimator says only when it is fitted that it predicts; and a pipeline
+    under metadata routing takes other names for weights than MAPIE gives it.
+
+    Parameters
+    ----------
+    estimator : estimator
+        To be fitted.
+    """
+
+    estimator_: Any
+
+    def __init__(self, estimator: Any) -> None:  # noqa: ANN401
+        self.estimator = estimator
+
+    @classmethod
+    def of(cls, estimator: Any, *, weighted: bool) -> Any:  # noqa: ANN401
+        """Wrap an estimator if it needs that; weights make a difference for a pipeline."""
+        renamed = weighted and isinstance(estimator, Pipeline) and _routed()
+        return cls(estimator) if renamed or not hasattr(estimator, "predict") else estimator
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> WithPredict:  # noqa: ANN401
+        """Fit a copy."""
+        params = {} if sample_weight is None else weight_params(self.estimator, sample_weight)
+        self.estimator_ = clone(self.estimator).fit(X, y, **params)
+        return self
+
+    def predict(self, X: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Predict as the copy does."""
+        if not hasattr(self.estimator_, "predict"):
+            raise InvalidInputError(
+                f"estimator={type(self.estimator).__name__} has no predict even when it is fitted; "
+                "ConformalRegressor needs it."
+            )
+        return self.estimator_.predict(X, **kwargs)
+
+
+def _routed() -> bool:
+    """Whether scikit-learn hands arguments of `fit` on by requests instead of by names."""
+    return bool(get_config()["enable_metadata_routing"])
+
+
 def weight_params(estimator: Any, sample_weight: NDArray[np.float64]) -> dict[str, Any]:  # noqa: ANN401
     """Name sample weights as an estimator's `fit` takes them.
 
@@ -62,10 +108,11 @@ def weight_params(estimator: Any, sample_weight: NDArray[np.float64]) -> dict[st
     Returns
     -------
     dict of str to ndarray
-        Argument of `fit`; that of the last step for a pipeline, which is where MAPIE hands it.
+        Argument of `fit`; that of the last step for a pipeline, which is where MAPIE hands it. With
+        metadata routing a pipeline asks its steps which of them wants weights.
     """
-    is_pipeline = isinstance(estimator, Pipeline)
-    name = f"{estimator.steps[-1][0]}__sample_weight" if is_pipeline else "sample_weight"
+    by_step = isinstance(estimator, Pipeline) and not _routed()
+    name = f"{estimator.steps[-1][0]}__sample_weight" if by_step else "sample_weight"
     return {name: sample_weight}
 
 

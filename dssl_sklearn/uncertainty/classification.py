@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin
+from sklearn.base import ClassifierMixin, is_regressor
 from sklearn.model_selection import StratifiedKFold
-from sklearn.utils._param_validation import HasMethods, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from dssl_sklearn._optional import import_optional
@@ -77,9 +77,9 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **ConformalEstimator._parameter_constraints,  # noqa: SLF001 - the base's own
-        "estimator": [HasMethods(["fit", "predict", "predict_proba"])],
         "method": [StrOptions({"split", "prefit"})],
     }
+    _needed: ClassVar[tuple[str, ...]] = ("predict", "predict_proba")
     _shuffled = StratifiedKFold
 
     def __init__(
@@ -247,6 +247,13 @@ class ConformalClassifier(ClassifierMixin, ConformalEstimator):
         probabilities = fitted.predict_proba(X)
         known = np.isfinite(probabilities).all(axis=1)
         return probabilities[known], y[known]
+
+    def _check_kind(self) -> None:
+        if hasattr(self.estimator, "__sklearn_tags__") and is_regressor(self.estimator):
+            raise InvalidInputError(
+                f"estimator={type(self.estimator).__name__} is a regressor, which has no "
+                "predict_proba; take ConformalRegressor for it, or a classifier."
+            )
 
 
 def _known_classes(y: Any) -> NDArray[Any]:  # noqa: ANN401

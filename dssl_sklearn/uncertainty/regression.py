@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import RegressorMixin
+from sklearn.base import RegressorMixin, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
@@ -24,7 +24,7 @@ from dssl_sklearn._optional import import_optional
 from dssl_sklearn.estimators.targets import known_targets
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.uncertainty._conformal import ConformalEstimator, whole_input
-from dssl_sklearn.uncertainty._mapie import indexable_rows
+from dssl_sklearn.uncertainty._mapie import WithPredict, indexable_rows
 
 
 class ConformalRegressor(RegressorMixin, ConformalEstimator):
@@ -170,7 +170,7 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
                 "that test each, such as KFold, or take method='split'."
             )
         cross = mapie.CrossConformalRegressor(
-            self.estimator,
+            WithPredict.of(self.estimator, weighted=weight is not None),
             confidence_level=self._levels(len(targets)),
             conformity_score=self._score(),
             method="plus",
@@ -248,6 +248,13 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
             _, intervals[usable] = self.mapie_.predict_interval(_safe_indexing(rows, usable))
         return y_pred, self._of_levels(intervals)
 
+    def _check_kind(self) -> None:
+        if hasattr(self.estimator, "__sklearn_tags__") and is_classifier(self.estimator):
+            raise InvalidInputError(
+                f"estimator={type(self.estimator).__name__} is a classifier, whose classes have no "
+                "intervals; take ConformalClassifier for it, or a regressor."
+            )
+
     def _score(self) -> Any:  # noqa: ANN401 - MAPIE is untyped
         """How an error counts: by its size, or in units of the predicted standard deviation."""
         scores = import_optional("mapie.conformity_scores", type(self).__name__, "conformal")
@@ -262,7 +269,8 @@ class ConformalRegressor(RegressorMixin, ConformalEstimator):
         if isinstance(model, Pipeline):
             # It hands what it is asked for on to its last step.
             model = model[-1]
-        if "return_std" not in inspect.signature(model.predict).parameters:
+        predict = getattr(model, "predict", None)
+        if predict is None or "return_std" not in inspect.signature(predict).parameters:
             raise InvalidInputError(
                 "normalize=True needs an estimator with predict(X, return_std=True), which "
                 f"{type(model).__name__} has not; take an ensemble or a Gaussian process, or "

@@ -3,11 +3,14 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import clone, is_classifier
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import StackingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from sklearn.utils import get_tags
 
 from dssl_sklearn import DSSLClassifier
@@ -101,6 +104,13 @@ def test_crystals_that_the_classifier_leaves_out(elastic, tiny):
     assert model.n_calibration_ == 11
 
 
+def test_a_stack_that_predicts_only_once_fitted(hardness):
+    X, y = hardness[0][:80], hardness[1][:80]
+    stack = StackingClassifier([("one", logistic()), ("prior", DummyClassifier())], cv=2)
+    model = ConformalClassifier(stack, confidence_level=0.75, random_state=0)
+    assert model.fit(X, y).predict_set(X[:3])[1].shape == (3, 3)
+
+
 def test_several_levels_are_nested(hardness):
     X, y = hardness
     model = ConformalClassifier(logistic(), confidence_level=[0.7, 0.9], random_state=0)
@@ -141,8 +151,12 @@ def test_bad_classes(hardness, y, match):
 
 def test_bad_use(hardness):
     X, y = hardness
-    with pytest.raises(ValueError, match="predict_proba"):
+    with pytest.raises(InvalidInputError, match="no predict_proba; take ConformalRegressor"):
         ConformalClassifier(Ridge()).fit(X, y)
+    with pytest.raises(InvalidInputError, match="SVC has no predict_proba even when"):
+        ConformalClassifier(SVC()).fit(X, y)
+    with pytest.raises(InvalidInputError, match="SVC has no predict_proba even when"):
+        ConformalClassifier(SVC().fit(X, y), method="prefit").fit(X, y)
     with pytest.raises(NotFittedError, match="FrozenEstimator"):
         ConformalClassifier(logistic(), method="prefit").fit(X, y)
     for method in ("predict", "predict_proba", "predict_set"):

@@ -8,13 +8,15 @@ import pytest
 from mapie.regression import CrossConformalRegressor, SplitConformalRegressor
 from scipy import sparse
 from scipy.stats import betabinom
+from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin, clone, is_regressor
 from sklearn.compose import make_column_transformer
 from sklearn.dummy import DummyRegressor
+from sklearn.ensemble import StackingRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -26,7 +28,7 @@ from sklearn.model_selection import (
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
-from sklearn.svm import SVR
+from sklearn.svm import SVC, SVR
 from sklearn.utils import _safe_indexing, get_tags
 
 from dssl_sklearn import DSSLPretrainer, DSSLRegressor
@@ -430,6 +432,30 @@ class TestInterface:
         left_out = np.where(np.arange(40) < 20, halves[1], halves[0])
         np.testing.assert_allclose(model.mapie_.conformity_scores, np.abs(y - left_out))
 
+    @pytest.mark.parametrize("method", METHODS)
+    def test_weights_under_metadata_routing(self, method, elastic_table):
+        X, y = elastic_table[0][:40], elastic_table[1][:40]
+        weight = np.linspace(0.1, 5, 40)
+        folds = [(np.arange(20), np.arange(20, 40)), (np.arange(20, 40), np.arange(20))]
+        by_name = ConformalRegressor(svr(), confidence_level=0.75, cv=folds, method=method)
+        expected = by_name.fit(X, y, sample_weight=weight).predict_interval(X)
+        with config_context(enable_metadata_routing=True):
+            asked = SVR(C=10).set_fit_request(sample_weight=True)
+            pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), asked)
+            model = clone(by_name).set_params(estimator=pipeline)
+            found = model.fit(X, y, sample_weight=weight).predict_interval(X)
+        np.testing.assert_allclose(found[0], expected[0])
+        np.testing.assert_allclose(found[1], expected[1])
+
+    @pytest.mark.parametrize("method", [*METHODS, "prefit"])
+    def test_a_stack_that_predicts_only_once_fitted(self, method, elastic_table):
+        X, y = elastic_table[0][:40], elastic_table[1][:40]
+        stack = StackingRegressor([("ridge", Ridge()), ("mean", DummyRegressor())], cv=2)
+        if method == "prefit":
+            stack.fit(X, y)
+        model = ConformalRegressor(stack, confidence_level=0.75, method=method, random_state=0)
+        assert model.fit(X, y).predict_interval(X[:3])[1].shape == (3, 2)
+
     @pytest.mark.parametrize(
         "method, weight, match",
         [
@@ -582,6 +608,19 @@ class TestBadInput:
     def test_targets(self, y, match, elastic_table):
         with pytest.raises(InvalidInputError, match=match):
             ConformalRegressor(Ridge()).fit(elastic_table[0][:40], y)
+
+    def test_a_classifier_is_refused(self, elastic_table):
+        X, y = elastic_table[0][:40], np.digitize(elastic_table[1][:40], [2.0])
+        for estimator in (LogisticRegression(), make_pipeline(StandardScaler(), SVC())):
+            with pytest.raises(InvalidInputError, match="take ConformalClassifier"):
+                ConformalRegressor(estimator).fit(X, y)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_an_estimator_that_never_predicts(self, method, elastic_table):
+        X, y = elastic_table[0][:40], elastic_table[1][:40]
+        model = ConformalRegressor(StandardScaler(), confidence_level=0.75, method=method)
+        with pytest.raises(InvalidInputError, match="StandardScaler has no predict"):
+            model.fit(X, y)
 
     def test_crystals(self, elastic, tiny):
         model = ConformalRegressor(DSSLRegressor(**tiny))
