@@ -73,7 +73,8 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         network, as in `DSSLRegressor`: it learns 1 for the class of a crystal and 0 for the others.
         None for 0.7, or 0 for the paper's; 0 predicts with the network alone, and 1 with the
         process alone, for which ``max_epochs=0`` saves the training. Fewer than 20 labels leave it
-        out; beyond 3,000 a share below 1 shrinks with their number.
+        out, with a warning if it was asked for; beyond 3,000 a share below 1 shrinks with their
+        number.
     head_params : dict, default=None
         Arguments of every head: ``hidden`` (256), ``n_hidden_layers`` (1), ``dropout`` (0).
     cutoff : float, default=None

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dssl_sklearn._warnings import warn
 from dssl_sklearn.crystals.batch import CrystalBatch
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.elements import element_features
@@ -296,6 +297,40 @@ class KernelPart:
             load_state(answers, tensors, _ANSWERS, source)
         encoder = FrozenEncoder(architecture, network.eval(), answers)
         return cls(float(share), columns, process, encoder, calibration)
+
+
+def warn_of_no_process(
+    asked: float | None, max_epochs: int, kernel: KernelPart | None, y: NDArray[Any]
+) -> None:
+    """Warn where a share that was asked for has no effect, or nothing has learned to predict.
+
+    Parameters
+    ----------
+    asked : float or None
+        `kernel_share` as it was given.
+    max_epochs : int
+        Epochs of the network.
+    kernel : KernelPart or None
+        What was fitted.
+    y : ndarray of shape (n_crystals,) or (n_crystals, n_outputs)
+        Targets, NaN where unknown, or codes of classes.
+    """
+    if not max_epochs and kernel is None:
+        warn(
+            "max_epochs=0 trains no head, and this one predicts at random; kernel_share=1 leaves "
+            "all to the Gaussian process, which needs no epochs"
+        )
+        return
+    if not asked:
+        return
+    n_labels = np.isfinite(y.reshape(len(y), -1)).sum(axis=0)
+    without = np.flatnonzero(~kernel.columns) if kernel is not None else np.arange(len(n_labels))
+    if len(without):
+        of_target = f" on target {without[0]}" if len(n_labels) > 1 else ""
+        warn(
+            f"kernel_share={asked} has no effect{of_target}: {n_labels[without[0]]} labels, the "
+            f"process needs {MIN_LABELS} among the crystals it compares with"
+        )
 
 
 def crystal_features(

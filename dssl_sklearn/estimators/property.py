@@ -24,7 +24,12 @@ from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.crystals.inputs import as_sequence
 from dssl_sklearn.estimators.base import CrystalEstimator
-from dssl_sklearn.estimators.kernel_part import ComparedCrystals, FrozenEncoder, KernelPart
+from dssl_sklearn.estimators.kernel_part import (
+    ComparedCrystals,
+    FrozenEncoder,
+    KernelPart,
+    warn_of_no_process,
+)
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.older_files import with_members, with_scale
 from dssl_sklearn.estimators.persistence import Persistent
@@ -124,6 +129,7 @@ class PropertyEstimator(Persistent):
         learned_y, beside = self._fit_beside(
             recipe, graphs, y[rows], sample_weight[rows], n_outputs=n_outputs, compare=compare
         )
+        warn_of_no_process(self.kernel_share, recipe.max_epochs, beside["kernel_"], y[rows])
         of_targets = {**of_targets, **beside}
         if _is_unfitted(self.pretrained):
             of_targets["pretrainer_"] = pretrainer

@@ -97,8 +97,9 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         it compares a crystal with the labeled ones by densities, bonds, composition, arrangement
         and the embedding of the pretrained network before fine-tuning. None for 0.6, or 0 for the
         paper's; 0 predicts with the network alone, and 1 with the process alone, for which
-        ``max_epochs=0`` saves the training. Targets of fewer than 20 labels do without it; beyond
-        3,000, which are compared with, a share below 1 shrinks with their number.
+        ``max_epochs=0`` saves the training. Targets of fewer than 20 labels do without it, with a
+        warning if it was asked for; beyond 3,000, which are compared with, a share below 1 shrinks
+        with their number.
     target_scale : {"auto", "linear", "log"}, default=None
         Whether the targets are learned as they are, or their logarithms, which suits those that
         span orders of magnitude. None for "auto", or "linear" for the paper's: "auto" decides for

@@ -107,6 +107,19 @@ def test_few_labels_leave_it_out(tiny, train):
     assert DSSLRegressor(**tiny).fit(train[0][: n - 1], train[1][: n - 1]).kernel_ is None
 
 
+@pytest.mark.parametrize("Estimator", [DSSLRegressor, DSSLClassifier])
+def test_a_share_without_effect_is_told(tiny, train, Estimator):
+    y = train[1] if Estimator is DSSLRegressor else train[1] > 1.9
+    model = Estimator(**tiny, kernel_share=0.5)
+    with pytest.warns(UserWarning, match=r"kernel_share=0.5 has no effect: 15 labels, .* needs 20"):
+        model.fit(train[0][:15], y[:15])
+    Estimator(**tiny).fit(train[0][:15], y[:15])  # what nobody asked for needs no warning
+    if Estimator is DSSLRegressor:
+        sparse = np.column_stack([y, np.where(np.arange(40) < 19, y, np.nan)])
+        with pytest.warns(UserWarning, match="no effect on target 1: 19 labels"):
+            model.fit(train[0], sparse)
+
+
 def test_a_target_of_few_labels_is_left_to_the_network(tiny, train, held_out, tmp_path):
     y = 10.0 ** (2 * train[1])
     sparse = np.column_stack([y, np.where(np.arange(40) < MIN_LABELS - 1, y, np.nan)])
@@ -138,7 +151,10 @@ def test_the_process_alone_needs_no_training(tiny, train, held_out, Estimator, m
     np.testing.assert_allclose(
         getattr(untrained, predict)(held_out[0]), getattr(trained, predict)(held_out[0]), rtol=1e-6
     )
-    assert Estimator(**{**tiny, "max_epochs": 0}).fit(train[0], y).kernel_ is None
+    for share in (None, 0.5, 0):
+        with pytest.warns(UserWarning, match="at random; kernel_share=1 leaves all to the"):
+            model = Estimator(**{**tiny, "max_epochs": 0}, kernel_share=share).fit(train[0], y)
+        assert model.kernel_ is None
     with pytest.raises(InvalidInputError, match="needs 20 labels of every target"):
         untrained.fit(train[0][:19], y[:19])
 
@@ -153,7 +169,8 @@ def test_the_process_alone_needs_the_labels_among_the_crystals_compared(tiny, tr
 
 def test_a_refit_without_training_forgets_it(tiny, train):
     model = DSSLRegressor(**tiny).fit(*train)
-    assert model.set_params(max_epochs=0).fit(*train).kernel_ is None
+    with pytest.warns(UserWarning, match="max_epochs=0"):
+        assert model.set_params(max_epochs=0).fit(*train).kernel_ is None
 
 
 def test_its_share_shrinks_where_it_sees_a_part(tiny, train, monkeypatch):

@@ -265,6 +265,7 @@ def equal(first, second):
 
 
 class TestPretrainedNetwork:
+    @pytest.mark.filterwarnings("ignore:max_epochs=0")
     def test_is_where_the_training_begins(self, on_fitted, train, fitted_pretrainer):
         model = DSSLRegressor(**on_fitted).set_params(max_epochs=0).fit(*train)
         assert equal(
@@ -338,6 +339,7 @@ class TestPretrainedNetwork:
         readout = list(net.module_.encoder.readout.parameters())
         assert all(any(p is q for q in fast["params"]) for p in readout)
 
+    @pytest.mark.filterwarnings("ignore:max_epochs=0")
     def test_the_same_readout_is_taken_over(self, tiny, train):
         pretrainer = DSSLPretrainer(**tiny, readout="attention").fit(train[0])
         for readout in (None, "attention"):
@@ -378,6 +380,7 @@ class TestFreezing:
 
 
 class TestStandardization:
+    @pytest.mark.filterwarnings("ignore:max_epochs=0")
     def test_the_head_sees_embeddings_of_unit_spread(self, on_fitted, train):
         """At the start, over the labeled crystals only, whatever the scale of the embeddings."""
         y = train[1].copy()

@@ -76,6 +76,7 @@ def test_processes_change_nothing(compare):
     assert one.folds["method"].tolist() == two.folds["method"].tolist()
 
 
+@pytest.mark.filterwarnings("ignore:max_epochs=0")
 def test_scratch_has_the_network_of_the_pretrained(data, fitted_pretrainer, tiny, tiny_paper):
     cases = [
         ("mp", {}),
