@@ -13,6 +13,28 @@ class DSSLError(Exception):
     """Base of every error that this library raises on purpose."""
 
 
+class Reason(str):
+    """What is wrong with a crystal, with what else is known of where it stands.
+
+    Attributes
+    ----------
+    where : str
+        Such as its label in the index of a Series, or its formula; beside the position.
+    """
+
+    __slots__ = ("where",)
+    where: str
+
+    def __new__(cls, text: str, where: str) -> Reason:  # noqa: PYI034 - no subclasses
+        """Make a text that remembers a place."""
+        reason = super().__new__(cls, text)
+        reason.where = where
+        return reason
+
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
+        return str(self), self.where
+
+
 class InvalidStructureError(DSSLError, ValueError):
     """Some crystals handed in cannot be used.
 
@@ -33,7 +55,7 @@ class InvalidStructureError(DSSLError, ValueError):
         self.reasons = dict(reasons)
         self.n_structures = n_structures
         lines = reason_lines(self.reasons)
-        if n_others := len(self.reasons) - len(lines):
+        if (n_others := len(self.reasons) - MOST_SHOWN) > 0:
             lines.append(f"  and {n_others} more, see the attribute `reasons` of this error")
         super().__init__(
             f"X has {len(self.reasons)} unusable structure(s) of {n_structures}:\n"
@@ -46,9 +68,15 @@ class InvalidStructureError(DSSLError, ValueError):
 
 
 def reason_lines(reasons: Mapping[int, str]) -> list[str]:
-    """One line of a message for each of the first unusable crystals."""
-    first = sorted(reasons.items())[:MOST_SHOWN]
-    return [f"  structure {index}: {reason}" for index, reason in first]
+    """Lines of a message on the first unusable crystals, one for each reason."""
+    places: dict[str, list[str]] = {}
+    for index, reason in sorted(reasons.items())[:MOST_SHOWN]:
+        where = f" ({reason.where})" if isinstance(reason, Reason) else ""
+        places.setdefault(str(reason), []).append(f"{index}{where}")
+    return [
+        f"  structure{'s' if len(found) > 1 else ''} {', '.join(found)}: {reason}"
+        for reason, found in places.items()
+    ]
 
 
 class InvalidInputError(DSSLError, ValueError):

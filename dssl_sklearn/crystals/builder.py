@@ -15,7 +15,7 @@ from dssl_sklearn.crystals.chunks import piece_of
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import CrystalGraph
 from dssl_sklearn.crystals.graph_table import GraphTable
-from dssl_sklearn.crystals.inputs import as_sequence
+from dssl_sklearn.crystals.inputs import as_sequence, located
 from dssl_sklearn.crystals.neighbors import build_graphs
 from dssl_sklearn.crystals.reading import read_table
 from dssl_sklearn.crystals.table import CrystalTable, Tabular, without
@@ -166,6 +166,7 @@ class GraphBuilder:
             for start, part in zip(starts, parts, strict=True):
                 part.shift(start)
         for part in parts:
+            part.reasons = located(part.reasons, items)
             part.shift(self.first)
         report(parts, self.first + len(items), skip=skip)
         return parts

@@ -38,6 +38,10 @@ def load_file(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - pymatgen i
         n_bytes = file.stat().st_size if is_file else 0
     except (OSError, RuntimeError):  # too long to be a path; nobody of that name has a home
         is_file = False
+    if not is_file and is_folder(path):
+        raise UnusableCrystalError(
+            f"is a folder: {shown!r}; give its files, as in sorted(Path({shown!r}).glob('*.cif'))"
+        )
     if not is_file:
         raise UnusableCrystalError(f"no such file: {shown!r}")
     if n_bytes > _MAX_FILE_BYTES:
@@ -56,6 +60,11 @@ def load_file(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - pymatgen i
             f"{shown!r} holds {len(structures)} structures, expected one; split it"
         )
     return structures[0]
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a folder of that name, which may be none that a folder can have."""
+    return os.path.isdir(os.path.expanduser(path))  # noqa: PTH111, PTH112 - never raises
 
 
 def _structures(path: Path) -> list[Any]:

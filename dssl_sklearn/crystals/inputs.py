@@ -3,16 +3,65 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dssl_sklearn.crystals.files import is_folder
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 from dssl_sklearn.crystals.reading import ACCEPTED, read_table
-from dssl_sklearn.crystals.table import CrystalTable
-from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
+from dssl_sklearn.crystals.table import CrystalTable, Tabular
+from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError, Reason
+
+
+class LabeledList(list[Any]):
+    """Crystals out of a pandas object whose index is not just their positions.
+
+    Attributes
+    ----------
+    labels : list
+        The index.
+    """
+
+    labels: list[Any]
+
+    @classmethod
+    def of(cls, items: Iterable[Any], labels: list[Any]) -> LabeledList:
+        """Join crystals with their labels."""
+        found = cls(items)
+        found.labels = labels
+        return found
+
+
+def some_of(items: Sequence[Any], places: Sequence[int]) -> list[Any]:
+    """Some items of what `as_sequence` gave, with their labels if there are any."""
+    found = [items[index] for index in places]
+    if not isinstance(items, LabeledList):
+        return found
+    return LabeledList.of(found, [items.labels[index] for index in places])
+
+
+def located(reasons: Mapping[int, str], items: Sequence[Any]) -> dict[int, str]:
+    """Add to reasons by position what a user may know unusable crystals by: label and formula."""
+    result = {}
+    for index, reason in reasons.items():
+        known = []
+        if isinstance(items, LabeledList):
+            known.append(f"index {items.labels[index]}")
+        if not isinstance(items, Tabular) and (formula := _formula(items[index])):
+            known.append(formula)
+        result[index] = Reason(reason, ", ".join(known)) if known else reason
+    return result
+
+
+def _formula(item: Any) -> str:  # noqa: ANN401
+    """Formula of a crystal in memory, empty if that is not known."""
+    if hasattr(type(item), "get_atomic_numbers"):
+        return str(item.get_chemical_formula())
+    return str(item.formula) if hasattr(type(item), "cart_coords") else ""
 
 
 def as_sequence(X: Any, name: str = "X") -> Sequence[Any]:  # noqa: ANN401 - the door takes anything
@@ -20,9 +69,9 @@ def as_sequence(X: Any, name: str = "X") -> Sequence[Any]:  # noqa: ANN401 - the
 
     Parameters
     ----------
-    X : list, tuple, ndarray, pandas Series, one-column DataFrame, or another sequence
-        Crystals. An array of sites, which ``np.asarray`` makes from crystals of equal size, is
-        turned back into one crystal per row.
+    X : list, tuple, ndarray, Series, DataFrame of one column, or another sequence
+        Crystals; tables may be those of pandas or polars. An array of sites, which ``np.asarray``
+        makes from crystals of equal size, is turned back into one crystal per row.
     name : str, default="X"
         Name of the argument in error messages.
 
@@ -37,17 +86,20 @@ def as_sequence(X: Any, name: str = "X") -> Sequence[Any]:  # noqa: ANN401 - the
         If `X` is a single crystal, not a sequence, empty, or a table of several columns.
     """
     if isinstance(X, Mapping) and "lattice" not in X:
+        is_bunch = "data" in X and hasattr(X, "data")
         raise InvalidInputError(
             f"{name} is a {type(X).__name__}, expected a sequence of crystals; write "
-            f"list({name}.values()) for those of a dict."
+            + (f"{name}.data." if is_bunch else f"list({name}.values()) for those of a dict.")
         )
     if _is_single_crystal(X):
         raise InvalidInputError(
             f"{name} is a single {type(X).__name__}, expected a sequence of crystals; write "
-            f"[{name}] for one."
+            f"{_several_files(X) or f'[{name}] for one'}."
         )
-    if hasattr(X, "iloc"):
-        X = _pandas_column(X, name)
+    if _is_table(X):
+        X = _only_column(X, name)
+    elif hasattr(X, "iloc"):
+        X = _pandas_items(X)
     elif isinstance(X, np.ndarray):
         X = _array_items(X, name)
     elif not isinstance(X, Sequence) and not (hasattr(X, "__len__") and hasattr(X, "__getitem__")):
@@ -85,7 +137,7 @@ def read_crystals(X: Any, name: str = "X") -> CrystalTable:  # noqa: ANN401 - th
     items = as_sequence(X, name)
     table, _, reasons = read_table(items, range(len(items)))
     if reasons:
-        raise InvalidStructureError(reasons, len(items))
+        raise InvalidStructureError(located(reasons, items), len(items))
     return table
 
 
@@ -97,15 +149,96 @@ def _is_single_crystal(X: Any) -> bool:  # noqa: ANN401
     return hasattr(type(X), "cart_coords") or hasattr(type(X), "get_atomic_numbers")
 
 
-def _pandas_column(X: Any, name: str) -> list[Any]:  # noqa: ANN401
-    if X.ndim == 1:
-        return list(X)
+def _several_files(X: Any) -> str:  # noqa: ANN401
+    """How to list the files of a folder or a pattern, empty if it is neither."""
+    if isinstance(X, str | os.PathLike):
+        path = Path(X)
+        if "*" in path.name:
+            return f"sorted(Path({str(path.parent)!r}).glob({path.name!r})) for all of these files"
+        if is_folder(path):
+            return f"sorted(Path({str(path)!r}).glob('*.cif')) for the files of this folder"
+    return ""
+
+
+def _is_table(X: Any) -> bool:  # noqa: ANN401
+    """Whether this is a DataFrame, of pandas or polars (which is not imported for the question)."""
+    return (hasattr(X, "iloc") and X.ndim == 2) or hasattr(X, "get_columns")
+
+
+def _columns(X: Any) -> dict[Any, Any]:  # noqa: ANN401
+    if hasattr(X, "iloc"):
+        return {column: X.iloc[:, place] for place, column in enumerate(X.columns)}
+    return dict(zip(X.columns, X.get_columns(), strict=True))
+
+
+def _pandas_items(series: Any) -> list[Any]:  # noqa: ANN401
+    items, labels = list(series), list(series.index)
+    return items if labels == list(range(len(items))) else LabeledList.of(items, labels)
+
+
+def _only_column(X: Any, name: str) -> list[Any]:  # noqa: ANN401
     if X.shape[1] != 1:
+        found = _of_crystals(X)
+        choice = f"{name}[{found[0]!r}]" if len(found) == 1 else "the column of crystals"
         raise InvalidInputError(
             f"{name} is a DataFrame of {X.shape[1]} columns {list(map(str, X.columns))[:8]}, "
-            f"expected one column of crystals; select it, as in {name}[['structure']]."
+            f"expected one column of crystals; give {choice} alone, or, for a model that takes "
+            "the others, too, name it in a ColumnTransformer."
         )
-    return list(X.iloc[:, 0])
+    if hasattr(X, "iloc"):
+        return _pandas_items(X.iloc[:, 0])
+    return list(X.get_columns()[0].to_list())
+
+
+def _of_crystals(X: Any) -> list[Any]:  # noqa: ANN401
+    """Names of the columns of a table whose first entry is a crystal."""
+    return [name for name, column in _columns(X).items() if len(X) and _is_crystal(column.head(1))]
+
+
+def _is_crystal(first: Any) -> bool:  # noqa: ANN401
+    """Whether the one item of a column is a crystal of an accepted kind."""
+    (item,) = first
+    if isinstance(item, Mapping):
+        return "lattice" in item
+    if isinstance(item, str):
+        # Formulas and names are texts, too.
+        return os.path.isfile(os.path.expanduser(item))  # noqa: PTH111, PTH113 - never raises
+    return not isinstance(item, bytes) and _is_single_crystal(item)
+
+
+def crystals_of_table(X: Any, name: str = "X") -> Sequence[Any]:  # noqa: ANN401 - as `as_sequence`
+    """Turn containers into a sequence of crystals, tables of several columns among them.
+
+    Parameters
+    ----------
+    X : sequence or table
+        What `as_sequence` takes, or a table in which one column holds crystals.
+    name : str, default="X"
+        Name of the argument in error messages.
+
+    Returns
+    -------
+    sequence
+        As of `as_sequence`.
+
+    Raises
+    ------
+    InvalidInputError
+        As by `as_sequence`, and if several columns hold crystals, or none.
+    """
+    if not _is_table(X) or X.shape[1] < 2:
+        return as_sequence(X, name)
+    found = _of_crystals(X)
+    if len(found) != 1:
+        columns = list(map(str, found or X.columns))[:8]
+        raise InvalidInputError(
+            f"{name} is a DataFrame that holds crystals in {'several' if found else 'none'} of its "
+            f"columns {columns}, as far as its first row tells, expected one such column; make "
+            f"the groups yourself, groups=structure_groups({name}[column]), for a splitter such as "
+            "GroupKFold."
+        )
+    column = _columns(X)[found[0]]
+    return as_sequence(column if hasattr(column, "iloc") else column.to_list(), name)
 
 
 def _array_items(X: NDArray[Any], name: str) -> list[Any]:

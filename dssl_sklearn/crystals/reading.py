@@ -161,7 +161,10 @@ def _reader_of(kind: type) -> Callable[[Any, tuple[str, ...]], Sites]:
         return _from_ase
     if hasattr(kind, "cart_coords"):
         return _from_structure
-    raise UnusableCrystalError(f"not a structure: found {kind.__name__}, expected {ACCEPTED}")
+    perhaps = " (left out before, by StructureToGraph?)" if kind is type(None) else ""
+    raise UnusableCrystalError(
+        f"not a structure: found {kind.__name__}{perhaps}, expected {ACCEPTED}"
+    )
 
 
 def _from_crystal(crystal: Crystal, wanted: tuple[str, ...]) -> Sites:

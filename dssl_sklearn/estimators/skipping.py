@@ -15,6 +15,7 @@ from dssl_sklearn._warnings import warn
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.graph import CrystalGraph
+from dssl_sklearn.crystals.inputs import some_of
 from dssl_sklearn.crystals.table import Tabular
 from dssl_sklearn.exceptions import (
     MOST_SHOWN,
@@ -156,7 +157,7 @@ def leave_out(
         _, reasons = builder.usable_dataset(items, name)
     else:
         places = [i for i in range(len(items)) if not isinstance(items[i], CrystalGraph)]
-        found = builder.usable_graphs([items[i] for i in places], name)[1] if places else {}
+        found = builder.usable_graphs(some_of(items, places), name)[1] if places else {}
         reasons = {places[index]: reason for index, reason in found.items()}
     n_structures = len(items)
     rows = kept_rows(n_structures - len(reasons), reasons)

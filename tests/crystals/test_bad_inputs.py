@@ -1,17 +1,20 @@
 import gzip
 import pickle
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from pymatgen.core import Composition, Lattice, Molecule, Structure
+from sklearn.utils import Bunch
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.graph import Crystal
 from dssl_sklearn.crystals.inputs import as_sequence, read_crystals
 from dssl_sklearn.exceptions import DSSLError, InvalidInputError, InvalidStructureError
 
+HERE = Path(__file__).parent
 CUBE = Lattice.cubic(4.0)
 BUILDER = GraphBuilder(8.0, 12, use_cache=False)
 
@@ -71,7 +74,7 @@ def bad_inputs(tmp_path):
     on_one_place = [[0.1, 0, 0], [1.1, 0, 0]]
     return [
         (3.5, "not a structure: found float"),
-        (None, "not a structure: found NoneType"),
+        (None, "not a structure: found NoneType .left out before"),
         (salt().sites[0], "not a structure: found PeriodicSite"),
         ([salt()], "not a structure: found list"),
         (Structure, "not a structure"),
@@ -99,7 +102,8 @@ def bad_inputs(tmp_path):
         ({"lattice": "no", "sites": 3}, "not a valid structure dict"),
         (str(nowhere), "no such file: '.*nowhere.cif'"),
         (nowhere, "no such file"),
-        (tmp_path, "no such file"),
+        (tmp_path, "is a folder: .*sorted.Path"),
+        ("no_such_folder/", "no such file"),
         ("~nobody_of_that_name/a.cif", "no such file"),
         ("data_C\n_cell_length_a 4\n", "the text of a file, not its path"),
         (salt().to_json(), "the text of a file, not its path"),
@@ -123,6 +127,31 @@ def test_thirds_of_a_cif_file_are_no_reason_for_a_warning(tmp_path):
         warnings.simplefilter("error")
         graph = graphs_of([tmp_path / "mg.cif"])[0]
     assert graph.crystal.frac_coords[0, 0] == pytest.approx(1 / 3, abs=1e-9)
+
+
+def test_equal_reasons_share_a_line():
+    with pytest.raises(InvalidStructureError) as caught:
+        graphs_of([3.5, salt(), "lost.cif", 4.5])
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == 2
+    assert lines[0].startswith("  structures 0, 3: not a structure: found float")
+    assert lines[1].startswith("  structure 2: no such file")
+
+
+def test_crystals_are_named_by_index_and_formula():
+    flat = Structure(Lattice(np.ones((3, 3))), ["C", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    items, labels = [salt(), "lost.cif", flat], ["mp-1", "mp-2", "mp-3"]
+    for X in (pd.Series(items, labels), pd.DataFrame({"structure": items}, labels)):
+        for read in (graphs_of, read_crystals):
+            with pytest.raises(InvalidStructureError) as caught:
+                read(X)
+            assert caught.value.reasons[1] == "no such file: 'lost.cif'"
+            again = pickle.loads(pickle.dumps(caught.value))
+            for error in (caught.value, again):
+                assert "structure 1 (index mp-2): no such file" in str(error)
+                assert "structure 2 (index mp-3, C1 O1): the cell has" in str(error)
+    with pytest.raises(InvalidStructureError, match=r"structure 1: no such(?s:.*)2 \(C1 O1\):"):
+        graphs_of(pd.Series(items))
 
 
 def test_messages_name_the_first_ones_and_the_error_all():
@@ -177,7 +206,10 @@ def test_the_error_of_one_bad_row_of_an_array_of_sites():
         pytest.param({"mp-1": salt()}, r"X is a dict.*list\(X.values\(\)\)", id="dict"),
         pytest.param(read_crystals([salt()])[0], "single Crystal", id="Crystal"),
         pytest.param(graphs_of([salt()])[0], "single CrystalGraph", id="graph"),
-        pytest.param("crystal.cif", "single str", id="str"),
+        pytest.param("crystal.cif", r"single str.*write \[X\] for one", id="str"),
+        pytest.param(str(HERE), r"write sorted\(Path\('.*'\)\.glob\('\*\.cif'\)", id="folder"),
+        pytest.param("a/*.cif", r"write sorted\(Path\('a'\).glob\('\*\.cif'\)", id="pattern"),
+        pytest.param(Bunch(data=[salt()]), r"X is a Bunch.* write X\.data", id="Bunch"),
         pytest.param(b"crystal.cif", "single bytes", id="bytes"),
         pytest.param((salt() for _ in range(2)), "of type generator", id="generator"),
         pytest.param({1, 2}, "of type set", id="set"),
@@ -191,8 +223,11 @@ def test_the_error_of_one_bad_row_of_an_array_of_sites():
         pytest.param(np.empty((2, 2, 2), dtype=object), r"shape \(2, 2, 2\)", id="3-D array"),
         pytest.param(
             pd.DataFrame({"structure": [salt()], "y": [1.0]}),
-            r"2 columns \['structure', 'y'\]",
+            r"2 columns \['structure', 'y'\].*give X\['structure'\] alone",
             id="two columns",
+        ),
+        pytest.param(
+            pd.DataFrame({"a": ["NaCl"], "y": [1.0]}), "give the column of", id="no crystals"
         ),
         pytest.param(
             pd.Series([salt(), salt()]).to_numpy()[None],

@@ -7,8 +7,8 @@ from pymatgen.core import IStructure, Lattice, Structure
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.graph import Crystal
-from dssl_sklearn.crystals.inputs import read_crystals
-from dssl_sklearn.exceptions import InvalidStructureError
+from dssl_sklearn.crystals.inputs import crystals_of_table, read_crystals
+from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 
 CUBE = Lattice.cubic(4.0)
 BUILDER = GraphBuilder(8.0, 12, use_cache=False)
@@ -40,6 +40,33 @@ def to_ase(structure):
         cell=structure.lattice.matrix,
         pbc=True,
     )
+
+
+class PolarsFrame:
+    """What a DataFrame of polars has, where that is not installed."""
+
+    class Column:
+        def __init__(self, values):
+            self.to_list = lambda: list(values)
+            self.head = lambda n: list(values[:n])
+
+    def __init__(self, data):
+        self.columns, self.shape = list(data), (len(next(iter(data.values()))), len(data))
+        self.get_columns = lambda: [self.Column(values) for values in data.values()]
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, name):
+        raise AssertionError("gives columns")
+
+
+def polars_frame(data):
+    try:
+        import polars as pl
+    except ImportError:
+        return PolarsFrame(data)
+    return pl.DataFrame({k: pl.Series(v, dtype=pl.Object) for k, v in data.items()})
 
 
 # ---- kinds of crystals ----------------------------------------------------------------------
@@ -232,3 +259,32 @@ def test_the_input_is_never_modified(real_structures):
     for now, then in zip(crystals, before[3], strict=True):
         np.testing.assert_array_equal(now.frac_coords, then.frac_coords)
         assert now.frac_coords.flags.writeable
+
+
+def test_tables_of_polars(assert_same_graph):
+    items = [salt(), single()]
+    for left, right in zip(
+        BUILDER.graphs(items), BUILDER.graphs(polars_frame({"structure": items})), strict=True
+    ):
+        assert_same_graph(left, right)
+    several = polars_frame({"structure": items, "y": [1.0, 2.0]})
+    with pytest.raises(InvalidInputError, match=r"of 2 columns .*give X\['structure'\] alone"):
+        BUILDER.graphs(several)
+    assert crystals_of_table(several) == items
+
+
+def test_the_one_column_of_crystals(tmp_path):
+    salt().to(str(tmp_path / "salt.cif"))
+    path = str(tmp_path / "salt.cif")
+    columns = {"formula": ["CsCl"], "y": [1.0], "none": [None], "lists": [[1, 2]]}
+    (graph,) = BUILDER.graphs([salt()])
+    for item in (salt(), path, tmp_path / "salt.cif", salt().as_dict(), graph):
+        table = pd.DataFrame({**columns, "crystal": [item]}, index=[0.5])
+        found = crystals_of_table(table)
+        assert len(found) == 1
+        assert found[0] is item or found[0] == item
+    table["another"] = [salt()]
+    with pytest.raises(InvalidInputError, match=r"in several of its columns \['crystal', 'an"):
+        crystals_of_table(table)
+    with pytest.raises(InvalidInputError, match=r"in none of its columns \['formula'"):
+        crystals_of_table(pd.DataFrame(columns))
