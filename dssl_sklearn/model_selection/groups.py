@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from dssl_sklearn._checks import check_choice, check_integer, check_number
 from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.identity import chemical_system, prototype, reduced_formula
-from dssl_sklearn.crystals.inputs import read_crystals
+from dssl_sklearn.crystals.inputs import crystals_of_table, read_crystals
 from dssl_sklearn.estimators.pretrainer import resolve_pretrained
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 
@@ -45,7 +45,8 @@ def structure_groups(
     Parameters
     ----------
     structures : sequence of crystals of shape (n_structures,)
-        Structures, ASE Atoms, structure dicts, paths of CIF or POSCAR files, or graphs.
+        Structures, ASE Atoms, structure dicts, paths of CIF or POSCAR files, or graphs; or a
+        DataFrame that holds them in one of its columns.
     by : {"formula", "chemical_system", "prototype", "cluster"}, default="formula"
         What related means: the same reduced formula (polymorphs), the same elements, the same space
         group and anonymous formula, or the same cluster of pretrained embeddings [1]_.
@@ -86,6 +87,7 @@ def structure_groups(
     ['124 ABC4', '164 AB2C2', '221 AB']
     """
     check_choice("by", by, GROUP_KINDS)
+    structures = crystals_of_table(structures, "structures")
     if by == "cluster":
         return _clusters(structures, pretrained, n_clusters, random_state)
     check_number("symprec", symprec)

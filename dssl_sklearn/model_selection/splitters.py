@@ -12,7 +12,7 @@ from sklearn.model_selection import BaseCrossValidator, GroupKFold, StratifiedGr
 
 from dssl_sklearn._checks import check_integer
 from dssl_sklearn._warnings import warn
-from dssl_sklearn.crystals.inputs import as_sequence
+from dssl_sklearn.crystals.inputs import crystals_of_table
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.model_selection.groups import GROUP_KINDS, GroupKind, structure_groups
 
@@ -70,7 +70,8 @@ class _StructureKFold(BaseCrossValidator):
         Parameters
         ----------
         X : sequence of crystals of shape (n_structures,)
-            Structures, ASE Atoms, structure dicts, paths of CIF or POSCAR files, or graphs.
+            Structures, ASE Atoms, structure dicts, paths of CIF or POSCAR files, or graphs; or a
+            DataFrame that holds them in one of its columns.
         y : array-like of shape (n_structures,), default=None
             Classes, with ``stratify=True``; else ignored.
         groups : object, default=None
@@ -93,7 +94,7 @@ class _StructureKFold(BaseCrossValidator):
             warn(
                 f"groups is ignored by {type(self).__name__}, which makes them from the crystals.",
             )
-        labels = structure_groups(as_sequence(X), self._by, **self._settings())
+        labels = structure_groups(crystals_of_table(X), self._by, **self._settings())
         n_groups = len(np.unique(labels))
         if n_groups < self.n_splits:
             raise InvalidInputError(

@@ -5,15 +5,18 @@ from monty.io import zopen
 from pymatgen.core import Lattice, Structure
 from pymatgen.io import cif
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import (
     GridSearchCV,
     LeaveOneGroupOut,
     cross_val_predict,
     cross_val_score,
 )
+from sklearn.pipeline import make_pipeline
 
-from dssl_sklearn import StructureToGraph
+from dssl_sklearn import DSSLPretrainer, StructureToGraph
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 from dssl_sklearn.model_selection import (
     ChemicalSystemKFold,
@@ -204,3 +207,15 @@ def test_mistakes_are_explained(crystals):
     broken = Structure(Lattice.cubic(4), ["Na", "Na"], [[0, 0, 0], [0, 0, 0]])
     with pytest.raises(InvalidStructureError, match="structure 1: no space group"):
         structure_groups([crystals[0], broken], by="prototype")
+
+
+def test_tables_with_columns_beside_the_crystals(crystals, labels, make, splitter_class):
+    table = pd.DataFrame({"T": np.arange(60.0), "structure": crystals})
+    for found, expected in zip(make(3).split(table), make(3).split(crystals), strict=True):
+        np.testing.assert_array_equal(found[1], expected[1])
+    if splitter_class is FormulaKFold:
+        np.testing.assert_array_equal(structure_groups(table), labels)
+        embed = DSSLPretrainer(pretrained="mp", max_epochs=0)
+        columns = make_column_transformer((embed, "structure"), ("passthrough", ["T"]))
+        scores = cross_val_score(make_pipeline(columns, Ridge()), table, table["T"], cv=make(3))
+        assert np.isfinite(scores).all()
