@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 from torch import nn
 
 from dssl_sklearn.crystals.dataset import GraphDataset
@@ -27,7 +29,13 @@ from dssl_sklearn.estimators.recipes import CLASSIFICATION_RECIPES
 from dssl_sklearn.estimators.record import target_names
 from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.estimators.streaming import stream
-from dssl_sklearn.estimators.targets import check_length, check_sample_weight, class_targets
+from dssl_sklearn.estimators.targets import (
+    check_length,
+    check_sample_weight,
+    class_targets,
+    warn_of_order,
+)
+from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.training.losses import ClassLoss
 
 #: Least score of a class in the Gaussian process, so that none is impossible.
@@ -264,6 +272,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         self._validate_params()
         items = as_sequence(X)
         check_length(y, len(items))
+        warn_of_order(X, y)
         items, y, sample_weight, skipped = self._usable(items, y, sample_weight)
         classes, index = class_targets(y)
         weight = check_sample_weight(sample_weight, len(items))
@@ -311,7 +320,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         X : sequence of crystals of shape (n_structures,)
             As for `fit`.
         y : array-like of shape (n_structures,)
-            True classes; none may be missing.
+            True classes; none may be missing, nor may the structure be one that is skipped.
         sample_weight : array-like of shape (n_structures,), default=None
             Weights of the crystals.
 
@@ -319,11 +328,27 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         -------
         float
             From 0 to 1.
+
+        Raises
+        ------
+        InvalidInputError
+            If a class is missing, or that of a skipped structure.
+        NotFittedError, InvalidStructureError
+            As `predict`.
         """
+        given = np.asarray(y, dtype=object).ravel()
+        predicted = self.predict(X)
+        for labels, wrong in ((given, "y is missing"), (predicted, "there is no prediction")):
+            missing = np.flatnonzero(pd.isna(labels))
+            if len(missing):
+                raise InvalidInputError(
+                    f"{wrong} for {len(missing)} of {len(labels)} structure(s), the first at "
+                    f"position {missing[0]}; score needs both of all: leave these out."
+                )
         # Truth values in an array of objects, as pandas leaves them where some were missing, are
         # classes for `fit`, but no type of target that scikit-learn knows.
-        labels = np.array(np.asarray(y, dtype=object).ravel().tolist())
-        return float(super().score(X, labels, sample_weight))
+        labels = np.array(given.tolist())
+        return float(accuracy_score(labels, predicted, sample_weight=sample_weight))
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
         """Predict the probability of each class.

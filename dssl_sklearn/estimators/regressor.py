@@ -40,6 +40,7 @@ from dssl_sklearn.estimators.targets import (
     check_sample_weight,
     mean_and_scale,
     regression_targets,
+    warn_of_order,
 )
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.training.losses import RegressionLoss, TargetLoss
@@ -321,6 +322,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         self._validate_params()
         items = as_sequence(X)
         check_length(y, len(items))
+        warn_of_order(X, y)
         items, y, sample_weight, skipped = self._usable(items, y, sample_weight)
         targets = regression_targets(y)
         weight = check_sample_weight(sample_weight, len(items))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -52,6 +53,41 @@ def check_length(y: Any, n_structures: int, name: str = "y") -> None:  # noqa: A
         )
 
 
+def warn_of_order(X: Any, y: Any) -> None:  # noqa: ANN401
+    """Warn where pandas objects hold the same labels in another order: they are not aligned."""
+    if not (hasattr(X, "iloc") and hasattr(y, "iloc")) or X.index.equals(y.index):
+        return
+    if Counter(X.index) == Counter(y.index):
+        warn(
+            "X and y have the same labels in another order, and y is taken by position; "
+            "y.reindex(X.index) aligns it"
+        )
+
+
+def _detached(values: Any) -> Any:  # noqa: ANN401
+    """Values of a tensor that may belong to a computation or to a GPU; all else as it is."""
+    return values.detach().tolist() if hasattr(values, "detach") else values
+
+
+def _first_no_number(entries: Iterable[Any]) -> tuple[int, Any] | None:
+    """Position and value of the first known entry that is no number."""
+    for position, entry in enumerate(entries):
+        try:
+            float(entry)
+        except OverflowError:
+            return position, entry
+        except (TypeError, ValueError):
+            # Of what is no scalar `isna` makes an array.
+            if pd.isna(entry) is not True:
+                return position, entry
+    return None
+
+
+def _shown(value: object) -> str:
+    text = repr(value.item() if isinstance(value, np.generic) else value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def regression_targets(y: Any, classifier: str = "DSSLClassifier") -> NDArray[np.float64]:  # noqa: ANN401
     """Read targets; NaN, None and pandas' NA mark missing entries.
 
@@ -72,12 +108,13 @@ def regression_targets(y: Any, classifier: str = "DSSLClassifier") -> NDArray[np
     InvalidInputError
         If entries are no numbers, infinite or too large, the shape is wrong, or nothing is known.
     """
+    y = _detached(y)
     try:
         is_column = np.ndim(y) == 1
         values = _numbers(pd.DataFrame(y))
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(
-            f"y must hold numbers for regression: {error}. For classes use {classifier}."
+            f"y must hold numbers for regression{_no_number_in(y, classifier)}: {error}."
         ) from error
     if not values.shape[1]:
         raise InvalidInputError(f"y has shape {values.shape}, expected at least one target.")
@@ -140,6 +177,21 @@ def known_targets(
             f"position {missing[0]}; {purpose} needs the true values: leave these out."
         )
     return targets
+
+
+def _no_number_in(y: Any, classifier: str) -> str:  # noqa: ANN401
+    """Say which target is no number, as far as one can be named, and what to take for classes."""
+    try:
+        table = pd.DataFrame(y).astype(object)
+    except (TypeError, ValueError, OverflowError):
+        return ""
+    found = _first_no_number(table.to_numpy().ravel())
+    if found is None:
+        return ""
+    said = f", but has {_shown(found[1])} at position {found[0] // table.shape[1]}"
+    n_texts = table.map(lambda entry: isinstance(entry, str)).to_numpy().sum()
+    # A single text among numbers, such as "n/a", is a mistake and no class.
+    return f"{said}; for classes use {classifier}" if 2 * n_texts > table.size else said
 
 
 def _numbers(frame: pd.DataFrame) -> NDArray[np.float64]:
@@ -229,6 +281,7 @@ def class_targets(
         If `y` is not one column, mixes strings and numbers, holds continuous numbers, or has fewer
         than two classes.
     """
+    y = _detached(y)
     labels = np.array(y, dtype=object)
     if np.ma.isMaskedArray(y):
         labels[np.ma.getmaskarray(y)] = None
@@ -238,7 +291,14 @@ def class_targets(
     known = series.notna().to_numpy()
     is_text = series[known].map(lambda label: isinstance(label, str))
     if is_text.any() and not is_text.all():
-        raise InvalidInputError("y mixes strings and numbers; make all class labels of one type.")
+        text, other = (
+            f"{_shown(series[row])} at position {row}"
+            for row in (np.flatnonzero(known)[(is_text == kind).to_numpy()][0] for kind in (1, 0))
+        )
+        raise InvalidInputError(
+            f"y mixes strings and numbers, such as {text} and {other}; make all class labels of "
+            "one type."
+        )
     given = np.array(series[known].tolist())
     if len(given):
         _check_classes(given, regressor)
@@ -258,9 +318,14 @@ def class_targets(
 
 
 def _check_classes(labels: NDArray[Any], regressor: str) -> None:
+    if labels.dtype.kind == "S":
+        raise InvalidInputError(
+            f"y holds bytes, such as {_shown(labels[0])}; make texts of them: [label.decode() for "
+            "label in y]."
+        )
     try:
         check_classification_targets(labels)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise InvalidInputError(
             f"y does not hold classes: {error} For numbers use {regressor}."
         ) from error
@@ -289,12 +354,19 @@ def check_sample_weight(sample_weight: Any, n_structures: int) -> NDArray[np.flo
     if sample_weight is None:
         return np.ones(n_structures)
     check_length(sample_weight, n_structures, "sample_weight")
+    sample_weight = _detached(sample_weight)
     try:
         weight = np.array(sample_weight, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidInputError(f"sample_weight must hold numbers: {error}.") from error
-    if weight.ndim != 1 or not np.isfinite(weight).all() or (weight < 0).any():
-        raise InvalidInputError("sample_weight must be one finite number >= 0 per structure.")
+        found = _first_no_number(sample_weight)
+        said = f", got {_shown(found[1])} at position {found[0]}" if found else ""
+        raise InvalidInputError(f"sample_weight must hold numbers{said}: {error}.") from error
+    wanted = "sample_weight must be one finite number >= 0 per structure"
+    if weight.ndim != 1:
+        raise InvalidInputError(f"{wanted}, got an array of shape {weight.shape}.")
+    wrong = np.flatnonzero(~np.isfinite(weight) | (weight < 0))
+    if len(wrong):
+        raise InvalidInputError(f"{wanted}, got {weight[wrong[0]]} at position {wrong[0]}.")
     if not weight.any():
         raise InvalidInputError("sample_weight is zero everywhere; nothing would be learned.")
     relative: NDArray[np.float64] = weight / weight.max()

@@ -19,7 +19,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from dssl_sklearn.estimators.folds import Rows, folds_of
 from dssl_sklearn.estimators.skipping import SkippedReport, reported_skips, warn_skipped
-from dssl_sklearn.estimators.targets import check_length, check_sample_weight
+from dssl_sklearn.estimators.targets import check_length, check_sample_weight, warn_of_order
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 from dssl_sklearn.uncertainty._mapie import FittedModel, indexable_rows, weight_params
 
@@ -125,6 +125,7 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
         self._check_kind()
         rows = indexable_rows(X)
         check_length(y, _num_samples(rows))
+        warn_of_order(X, y)
         if self.method == "prefit":
             check_is_fitted(
                 self.estimator,

@@ -127,6 +127,16 @@ class TestUsing:
         with pytest.raises(InvalidInputError, match=r"cutoff=5\.0"):
             model.predict(graphs)
 
+    @pytest.mark.filterwarnings("ignore")
+    def test_a_score_of_classes_names_what_is_missing(self, tiny, corpus):
+        y = np.where(corpus[1] > np.median(corpus[1]), "stiff", "soft")
+        model = DSSLClassifier(**tiny, on_error="skip").fit(corpus[0], y)
+        with pytest.raises(InvalidInputError, match=r"no prediction for 1 of 3 .* at position 1;"):
+            model.score([corpus[0][0], "lost.cif", corpus[0][1]], y[:3])
+        with pytest.raises(InvalidInputError, match=r"y is missing for 1 of 2 .* at position 1;"):
+            model.score(corpus[0][:2], [y[0], None])
+        assert model.score(corpus[0], list(y)) == np.mean(model.predict(corpus[0]) == y)
+
     def test_nothing_but_bad_ones(self, tiny, corpus, fitted_pretrainer):
         bad = list(BAD.values())
         y = (corpus[1] > np.median(corpus[1])).astype(int)

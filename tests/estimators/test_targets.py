@@ -10,6 +10,7 @@ from dssl_sklearn.estimators.targets import (
     known_targets,
     mean_and_scale,
     regression_targets,
+    warn_of_order,
 )
 from dssl_sklearn.exceptions import InvalidInputError
 
@@ -101,7 +102,9 @@ def test_targets_are_a_copy():
     "y, message",
     [
         (["hard", "soft"], "y must hold numbers.*DSSLClassifier"),
-        ([1, "soft"], "y must hold numbers"),
+        ([1, "soft", 2], r"y must hold numbers.*, but has 'soft' at position 1: could not"),
+        ([[1, 2], [3, "x"]], r", but has 'x' at position 1: "),
+        ([1, None, "n/a", object()], "'n/a' at position 2"),
         ([1 + 2j, 3], "y must hold numbers.*complex"),
         (np.array(["2020-01-01"], dtype="datetime64[ns]"), "y must hold numbers.*datetime"),
         ([[1, 2], [3]], "y must hold numbers"),
@@ -180,7 +183,8 @@ def test_the_classes_keep_their_type():
         ([None, NAN], r"0 class\(es\)"),
         ([[0, 1], [1, 0]], r"shape \(2, 2\), expected one class"),
         (np.zeros((2, 1, 1)), r"shape \(2, 1, 1\), expected one class"),
-        ([1, "a", "b"], "y mixes strings and numbers"),
+        ([1, None, "a", "b"], "strings and numbers, such as 'a' at position 2 and 1 at position 0"),
+        ([b"a", b"b"], r"y holds bytes, such as b'a'.*decode"),
     ],
 )
 def test_bad_classes(y, message):
@@ -244,7 +248,10 @@ def test_mean_and_deviation_where_most_are_equal_or_nearly(rounding, wrong):
         ([1, NAN, 1], "one finite number >= 0"),
         ([1, np.inf, 1], "one finite number >= 0"),
         (np.ones((3, 2)), "one finite number >= 0"),
-        (["a", "b", "c"], "sample_weight must hold numbers"),
+        (["a", "b", "c"], "sample_weight must hold numbers, got 'a' at position 0"),
+        ([1, "b", 2], "got 'b' at position 1"),
+        ([1, 2, -3], "got -3.0 at position 2"),
+        ([1, NAN, 3], "got nan at position 1"),
         ([1, 10**400, 1], "sample_weight must hold numbers"),
         ([0, 0, 0], "sample_weight is zero everywhere"),
     ],
@@ -252,3 +259,28 @@ def test_mean_and_deviation_where_most_are_equal_or_nearly(rounding, wrong):
 def test_bad_weights(weight, message):
     with pytest.raises(InvalidInputError, match=message):
         check_sample_weight(weight, 3)
+
+
+# ---- tensors and tables ---------------------------------------------------------------------
+
+
+def test_tensors_of_a_computation():
+    y = torch.tensor([1.0, 2.0], requires_grad=True)
+    assert regression_targets(y).tolist() == [1.0, 2.0]
+    assert check_sample_weight(y, 2).tolist() == [0.5, 1.0]
+    assert class_targets(y)[1].tolist() == [0, 1]
+
+
+def test_only_classes_lead_to_the_classifier():
+    with pytest.raises(InvalidInputError) as caught:
+        regression_targets([1.0, 2.0, "n/a"])
+    assert "DSSLClassifier" not in str(caught.value)
+
+
+def test_labels_in_another_order():
+    X, y = pd.Series(["a", "b"], index=[4, 7]), pd.Series([1.0, 2.0], index=[4, 7])
+    with pytest.warns(UserWarning, match=r"taken by position; y.reindex\(X.index\)"):
+        warn_of_order(X, y[::-1])
+    for other in (y, y.reset_index(drop=True), y.to_numpy(), [1.0, 2.0]):
+        warn_of_order(X, other)
+        warn_of_order(["a", "b"], other)
