@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -142,7 +143,9 @@ class CrystalEstimator(BaseEstimator):
         """
         params: dict[str, Any] = super().get_params(deep=deep)
         if deep:
-            of_net = (self.net_params or {}).items()
+            # What is no mapping is for `fit` to refuse; it must be shown and copied before.
+            given = self.net_params if isinstance(self.net_params, Mapping) else {}
+            of_net = given.items()
             params |= {name: value for name, value in of_net if name.startswith(_NET_PREFIXES)}
         if deep and is_fitted_pretrainer(self.pretrained):
             params = {k: v for k, v in params.items() if not k.startswith("pretrained__")}
@@ -363,7 +366,7 @@ class CrystalEstimator(BaseEstimator):
 
 def _copy_net_params(net_params: dict[str, Any] | None) -> dict[str, Any] | None:
     """Copy, but for the accelerator: it stands for the processes, of which there is one set."""
-    if accelerator_of(net_params) is None:
+    if not isinstance(net_params, Mapping) or accelerator_of(net_params) is None:
         return clone(net_params, safe=False)  # type: ignore[no-any-return]
     others = {k: v for k, v in (net_params or {}).items() if k != "accelerator"}
     return {**clone(others, safe=False), "accelerator": (net_params or {})["accelerator"]}

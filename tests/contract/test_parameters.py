@@ -198,6 +198,12 @@ class TestParametersOfTheNet:
         assert estimator.lr == 0.5
         assert not estimator.get_params(deep=False).keys() & settings.keys()
 
+    def test_of_a_wrong_kind_are_shown_and_copied(self, trained):
+        for wrong in ([("lr", 1)], "lr", 3):
+            estimator = clone(trained.estimator.set_params(net_params=wrong))
+            assert f"net_params={wrong!r}" in repr(estimator)
+            assert estimator.get_params()["net_params"] == wrong
+
     def test_do_not_leak_into_the_estimator_cloned_from(self, trained):
         estimator = trained.estimator.set_params(optimizer__weight_decay=0.25)
         clone(estimator).set_params(optimizer__weight_decay=0.5)
