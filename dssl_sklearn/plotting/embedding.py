@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 
 from dssl_sklearn._checks import check_choice
 from dssl_sklearn._optional import import_optional
+from dssl_sklearn.estimators.inner import path_to_network
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.plotting.style import COLORS, GRAY, MARKERS, SEQUENTIAL, axes_for
@@ -283,9 +284,11 @@ def _embed(estimator: Any, X: Any) -> NDArray[Any]:  # noqa: ANN401
     if isinstance(estimator, PropertyEstimator):
         return estimator._embeddings(estimator._graphs_to_use(X))  # noqa: SLF001 - the package's own
     if not hasattr(estimator, "transform"):
+        way = "a DSSLPretrainer, DSSLRegressor or DSSLClassifier, or use from_embeddings"
+        if path := path_to_network(estimator):
+            way = f"the network inside: estimator{path}"
         raise InvalidInputError(
-            f"estimator of class {type(estimator).__name__} has no transform; give a "
-            "DSSLPretrainer, DSSLRegressor or DSSLClassifier, or use from_embeddings"
+            f"estimator of class {type(estimator).__name__} has no transform; give {way}"
         )
     return np.asarray(estimator.transform(X))
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from dssl_sklearn.estimators.inner import path_to_network
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.plotting.style import COLORS, axes_for, pyplot
 
@@ -86,12 +87,17 @@ class TrainingCurvesDisplay:
         Raises
         ------
         InvalidInputError
-            If there was no epoch.
+            If there was no epoch, or the network is inside of a pipeline or a search.
         NotFittedError
             If the estimator is not fitted.
         MissingDependencyError
             If matplotlib is not installed.
         """
+        if path := path_to_network(estimator):
+            raise InvalidInputError(
+                f"estimator is a {type(estimator).__name__}, which has no history of its own; hand "
+                f"in the one that was trained: estimator{path}"
+            )
         check_is_fitted(estimator, "history_")
         return cls.from_history(estimator.history_, ax=ax, **plot_params)
 

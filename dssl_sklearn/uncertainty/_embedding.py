@@ -12,6 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
+from dssl_sklearn.estimators.inner import path_to_network
 from dssl_sklearn.estimators.pretrainer import resolve_pretrained
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.exceptions import InvalidInputError
@@ -59,7 +60,8 @@ class Embedder:
         Raises
         ------
         InvalidInputError
-            If it is something else, or a pretrainer that is not fitted.
+            If it is something else, or a pretrainer that is not fitted; of a pipeline or a search
+            the message names the network inside.
         NotFittedError
             If it is a predictor that is not fitted.
         WeightsError
@@ -67,6 +69,11 @@ class Embedder:
         """
         if isinstance(pretrained, FrozenEstimator):
             pretrained = pretrained.estimator
+        if path := path_to_network(pretrained):
+            raise InvalidInputError(
+                f"pretrained is a {type(pretrained).__name__}; hand in the network inside: "
+                f"pretrained{path}."
+            )
         estimator = pretrained
         if not isinstance(pretrained, PropertyEstimator):
             estimator = resolve_pretrained(pretrained)

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
 
-from dssl_sklearn import DSSLRegressor
+from dssl_sklearn import DSSLRegressor, StructureToGraph
 from dssl_sklearn.exceptions import (
     InvalidInputError,
     MissingDependencyError,
@@ -107,6 +108,9 @@ def test_bad_input_is_explained(embeddings, params, message):
 def test_estimators_without_embeddings_are_refused(elastic):
     with pytest.raises(InvalidInputError, match="DummyRegressor has no transform"):
         EmbeddingMapDisplay.from_estimator(DummyRegressor(), elastic[0][:3])
+    pipeline = make_pipeline(StructureToGraph(), DSSLRegressor())
+    with pytest.raises(InvalidInputError, match=r"give the .*: estimator\['dsslregressor'\]"):
+        EmbeddingMapDisplay.from_estimator(pipeline, elastic[0][:3])
     with pytest.raises(NotFittedError):
         EmbeddingMapDisplay.from_estimator(DSSLRegressor(), elastic[0][:3])
 

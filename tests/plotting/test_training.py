@@ -3,6 +3,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
 
 from dssl_sklearn import DSSLPretrainer
 from dssl_sklearn.exceptions import InvalidInputError
@@ -61,5 +63,8 @@ def test_nothing_to_draw_is_said(tiny, elastic):
         TrainingCurvesDisplay.from_estimator(embedder)
     with pytest.raises(InvalidInputError, match="train_<term>"):
         TrainingCurvesDisplay.from_history([{"epoch": 1, "dur": 0.1}])
+    pipeline = make_pipeline(DSSLPretrainer(), Ridge())
+    with pytest.raises(InvalidInputError, match=r"a Pipeline.*estimator\['dsslpretrainer'\]"):
+        TrainingCurvesDisplay.from_estimator(pipeline)
     with pytest.raises(NotFittedError):
         TrainingCurvesDisplay.from_estimator(DSSLPretrainer())

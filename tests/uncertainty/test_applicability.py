@@ -13,14 +13,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
-from dssl_sklearn import DSSLClassifier, DSSLPretrainer, DSSLRegressor
+from dssl_sklearn import DSSLClassifier, DSSLPretrainer, DSSLRegressor, StructureToGraph
 from dssl_sklearn.exceptions import (
     InvalidInputError,
     InvalidStructureError,
     SkippedStructuresWarning,
     WeightsError,
 )
-from dssl_sklearn.uncertainty import ApplicabilityDomain
+from dssl_sklearn.uncertainty import ApplicabilityDomain, ConformalRegressor
 
 
 def has(structure, symbol):
@@ -233,6 +233,16 @@ class TestBadInput:
             ({"pretrained": DSSLPretrainer()}, InvalidInputError, "not fitted"),
             ({"pretrained": DSSLRegressor()}, NotFittedError, "DSSLRegressor"),
             ({"pretrained": SVR()}, InvalidInputError, "SVR"),
+            (
+                {"pretrained": make_pipeline(StructureToGraph(), DSSLRegressor())},
+                InvalidInputError,
+                r"is a Pipeline; hand in .*: pretrained\['dsslregressor'\]",
+            ),
+            (
+                {"pretrained": ConformalRegressor(DSSLRegressor())},
+                InvalidInputError,
+                r"pretrained\.estimator\.",
+            ),
             ({"n_neighbors": 0}, ValueError, "n_neighbors"),
             ({"n_neighbors": 10}, InvalidInputError, "more than 10 training crystals, got 10"),
             ({"contamination": 0.7}, ValueError, "contamination"),
