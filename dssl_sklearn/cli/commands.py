@@ -130,10 +130,11 @@ def _inputs(args: Namespace) -> Inputs:
         folder=args.folder,
     )
     if inputs.n_others:
+        n_files = len(inputs) + inputs.n_others
         _say(
             args,
-            f"{inputs.n_others} of {len(inputs) + inputs.n_others} files in {str(args.data)!r} are "
-            f"left alone: their names are not {', '.join(PATTERNS)}",
+            f"{inputs.n_others} of {n_files} files in {str(args.data[0])!r} are left alone: their "
+            f"names are not {', '.join(PATTERNS)}",
         )
     return inputs
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,6 +15,7 @@ from dssl_sklearn.cli.tables import load_table, typed
 
 #: Files of a folder that are taken for structures, in small letters or capitals.
 PATTERNS = ("*.cif", "*.cif.gz", "*.poscar", "*.vasp", "POSCAR*", "CONTCAR*")
+_TABLES = (".csv", ".parquet")
 #: Columns that are looked for where none is named.
 _PATH_COLUMNS = ("path", "file", "filename", "structure_file", "cif_file")
 _ID_COLUMNS = ("id", "material_id", "name")
@@ -69,7 +70,7 @@ class Inputs:
 
 
 def find_inputs(
-    source: Path,
+    sources: Sequence[Path],
     *,
     path_column: str | None = None,
     id_column: str | None = None,
@@ -79,9 +80,9 @@ def find_inputs(
 
     Parameters
     ----------
-    source : Path
-        A folder with CIF or POSCAR files (subfolders are searched, too), one such file, or a CSV
-        or Parquet table.
+    sources : sequence of Path
+        A folder with CIF or POSCAR files (subfolders are searched, too), one or several such files,
+        or a CSV or Parquet table.
     path_column : str, default=None
         Column of the table with paths, relative to the table or to `folder`; None for "path",
         "file" or the like.
@@ -104,12 +105,12 @@ def find_inputs(
     """
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--folder {str(folder)!r} is no folder")
-    if source.is_dir():
+    source = sources[0]
+    if len(sources) == 1 and source.is_dir():
         return _of_folder(source)
-    if not source.is_file():
-        raise UsageError(f"{str(source)!r} is neither a folder nor a file")
-    if source.suffix.lower() not in (".csv", ".parquet"):
-        return _of_file(source)
+    if len(sources) > 1 or source.suffix.lower() not in _TABLES:
+        return _of_files(sources)
+    _check_file(source)
     table = load_table(source)
     if not len(table):
         raise UsageError(f"the table {str(source)!r} has no rows")
@@ -137,10 +138,23 @@ def find_inputs(
     return Inputs(ids, [_file_of(folder, name) for name in ids], table)
 
 
-def _of_file(source: Path) -> Inputs:
-    if source.suffix.lower() == ".tsv":
-        raise UsageError(f"{str(source)!r} is separated by tabs; save it as .csv, with commas")
-    return Inputs([source.name], [source])
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        what = "a folder among files" if path.is_dir() else "neither a folder nor a file"
+        raise UsageError(f"{str(path)!r} is {what}")
+    if path.suffix.lower() == ".tsv":
+        raise UsageError(f"{str(path)!r} is separated by tabs; save it as .csv, with commas")
+
+
+def _of_files(files: Sequence[Path]) -> Inputs:
+    for path in files:
+        _check_file(path)
+        if path.suffix.lower() in _TABLES:
+            raise UsageError(f"{str(path)!r} is a table; give it alone")
+    names = [path.name for path in files]
+    if len(set(names)) < len(names):
+        names = [path.as_posix() for path in files]
+    return Inputs(names, list(files))
 
 
 def _of_folder(folder: Path) -> Inputs:

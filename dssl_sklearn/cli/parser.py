@@ -6,14 +6,27 @@ argparse does all that is needed here, and costs no dependency.
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
+from typing import NoReturn
 
 import dssl_sklearn
+from dssl_sklearn._checks import did_you_mean
+
+COMMANDS = ("doctor", "pretrain", "fit", "predict", "embed")
 
 _EPILOG = """\
 exit codes: 0 all is done; 1 the data cannot be used or a file cannot be written; 2 the command was
 called wrongly. Outputs appear whole or not at all, and replace nothing without --force.
 """
+
+
+class _Parser(argparse.ArgumentParser):
+    """Parser that knows which command a mistyped one may have meant."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.match(r"argument COMMAND: invalid choice: '([^']*)'", message)
+        super().error(message + (did_you_mean(wrong[1], COMMANDS) if wrong else ""))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -24,7 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     argparse.ArgumentParser
         Its result has the entry ``command``.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="dssl",
         description="Graph neural networks for crystals: pretrain, fit, predict, embed, and look "
         "over the data, on folders of CIF or POSCAR files and on CSV or Parquet tables.",
@@ -130,7 +143,8 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "data",
         type=Path,
-        help="folder of CIF or POSCAR files, one such file, or a CSV or Parquet table",
+        nargs="+",
+        help="folder of CIF or POSCAR files, such files, or a CSV or Parquet table",
     )
     group = command.add_argument_group("tables")
     group.add_argument(

@@ -70,6 +70,14 @@ class TestFitAndPredict:
         assert run("predict", model, folder / "labels.csv", "--out", tmp_path / "q.csv") == 0
         assert (tmp_path / "p.csv").read_text() == (tmp_path / "q.csv").read_text()
 
+    def test_several_files(self, folder, model, tmp_path):
+        paths = [folder / "cifs" / f"s{k}.cif" for k in (3, 1)]
+        assert run("predict", model, *paths, "--out", tmp_path / "p.csv") == 0
+        assert run("predict", model, folder / "labels.csv", "--out", tmp_path / "q.csv") == 0
+        found, every = pd.read_csv(tmp_path / "p.csv"), pd.read_csv(tmp_path / "q.csv")
+        assert found["id"].tolist() == ["s3.cif", "s1.cif"]
+        np.testing.assert_allclose(found["K"], every["K"][[3, 1]], rtol=1e-5)
+
     def test_bad_files_keep_their_rows(self, with_bad, model, tmp_path, capsys, monkeypatch):
         # The first piece holds nothing but the broken file.
         monkeypatch.setattr("dssl_sklearn.cli.structures.CHUNK", 1)
@@ -167,6 +175,10 @@ class TestWrongCalls:
         "args, message",
         [
             (["frobnicate"], "invalid choice"),
+            (["fitt"], "did you mean 'fit'?"),
+            (["doctor", "cifs/s0.cif", "cifs"], "'cifs' is a folder among files"),
+            (["doctor", "cifs/s0.cif", "labels.csv"], "'labels.csv' is a table; give it alone"),
+            (["doctor", "cifs/s0.cif", "cifs/lost.cif"], "lost.cif' is neither a folder nor"),
             (["fit", "labels.csv", "--out", "m.safetensors"], "--target"),
             (["doctor", "nowhere"], "neither a folder nor a file"),
             (["doctor", "labels.csv", "--target", "kinds"], "did you mean 'kind'"),
