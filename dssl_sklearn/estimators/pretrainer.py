@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
 from torch import Tensor, nn
 
+from dssl_sklearn._checks import did_you_mean
 from dssl_sklearn._warnings import warn
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.estimators.base import CrystalEstimator
@@ -673,7 +674,7 @@ def resolve_pretrained(pretrained: Any) -> DSSLPretrainer | None:  # noqa: ANN40
             names = ", ".join(map(repr, known)) or "none in this version"
             raise WeightsError(
                 f"pretrained={os.fspath(pretrained)!r} is neither the name of shipped weights "
-                f"({names}) nor a file"
+                f"({names}) nor a file{did_you_mean(pretrained, known)}"
             )
         return DSSLPretrainer.load(pretrained)
     if isinstance(pretrained, DSSLPretrainer):

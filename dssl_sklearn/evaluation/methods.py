@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
+from dssl_sklearn._checks import did_you_mean
 from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
 from dssl_sklearn.estimators.pretrained import is_fitted_pretrainer
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer, resolve_pretrained
@@ -120,7 +121,19 @@ def make_methods(start: Start, params: Mapping[str, Any]) -> dict[str, Method]:
     -------
     dict of str to Method
         The simple ones first.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such argument.
     """
+    known = DSSLRegressor().get_params(deep=False)
+    for name in params:
+        if name not in known:
+            raise InvalidInputError(
+                f"estimator_params has {name!r}, which a DSSLRegressor does not take"
+                f"{did_you_mean(name, known)}"
+            )
     embedded: Features = "graphs" if start.fitted is None else "embeddings"
     network = dict(start.network)
     if network["readout"] == "mean" and params.get("recipe", "default") == "default":

@@ -182,11 +182,18 @@ def test_bad_structures_and_weights_are_named(compare, data):
         compare([*data[0][:3], 7, *data[0][4:]])
     with pytest.raises(WeightsError, match="neither the name of shipped weights"):
         compare(pretrained="mpp")
+    with pytest.raises(WeightsError, match="did you mean 'mp-distilled'"):
+        compare(pretrained="mp_distilled")
+
+
+def test_unknown_arguments_of_the_networks_are_named(compare):
+    with pytest.raises(InvalidInputError, match=r"has 'max_epoch'.*did you mean 'max_epochs'"):
+        compare(methods=["median"], estimator_params={"max_epoch": 1})
 
 
 def test_an_error_says_which_method_it_was(compare):
-    with pytest.raises(TypeError) as caught:
-        compare(methods=["scratch"], estimator_params={"max_epoch": 1})
+    with pytest.raises(ValueError, match="max_epochs") as caught:
+        compare(methods=["scratch"], estimator_params={"max_epochs": -1})
     assert "method 'scratch', fold 0" in caught.value.__notes__[0]
 
 
