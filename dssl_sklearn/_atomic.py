@@ -58,6 +58,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the folder cannot be written to, or there is something other than a file.
     """
     target = regular_target(path)
+    if not target.parent.is_dir():
+        # Else the error would name the temporary file.
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {str(target.parent)!r}")
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=_temporary_prefix(target))
     os.close(handle)
     part = Path(name)

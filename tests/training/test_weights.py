@@ -126,6 +126,11 @@ def test_a_folder_that_is_not_there(tmp_path):
         write_weights(tmp_path / "nowhere" / "w.safetensors", TENSORS, CONFIG)
 
 
+def test_the_missing_folder_is_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"there is no folder '.*nowhere'$"):
+        write_weights(tmp_path / "nowhere" / "w.safetensors", TENSORS, CONFIG)
+
+
 def test_a_folder_in_place_of_the_file(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(WeightsError, match="cannot write"):
