@@ -264,12 +264,12 @@ def test_the_input_is_never_modified(real_structures):
 def test_tables_of_polars(assert_same_graph):
     items = [salt(), single()]
     for left, right in zip(
-        BUILDER.graphs(items), BUILDER.graphs(polars_frame({"structure": items})), strict=True
+        graphs_of(items), graphs_of(polars_frame({"structure": items})), strict=True
     ):
         assert_same_graph(left, right)
     several = polars_frame({"structure": items, "y": [1.0, 2.0]})
     with pytest.raises(InvalidInputError, match=r"of 2 columns .*give X\['structure'\] alone"):
-        BUILDER.graphs(several)
+        graphs_of(several)
     assert crystals_of_table(several) == items
 
 
@@ -277,7 +277,7 @@ def test_the_one_column_of_crystals(tmp_path):
     salt().to(str(tmp_path / "salt.cif"))
     path = str(tmp_path / "salt.cif")
     columns = {"formula": ["CsCl"], "y": [1.0], "none": [None], "lists": [[1, 2]]}
-    (graph,) = BUILDER.graphs([salt()])
+    (graph,) = graphs_of([salt()])
     for item in (salt(), path, tmp_path / "salt.cif", salt().as_dict(), graph):
         table = pd.DataFrame({**columns, "crystal": [item]}, index=[0.5])
         found = crystals_of_table(table)

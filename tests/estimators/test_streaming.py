@@ -114,8 +114,9 @@ def test_skipped_structures_keep_their_rows(tiny, elastic):
         found = list(model.predict_iter(iter(mixed), chunk_size=4))
     # Positions are those of the whole stream; of the third piece nothing is left but one.
     said = "\n".join(str(warning.message) for warning in caught)
-    assert all(f"structure {row}:" in said for row in (4, 9, 10, 11))
-    assert said.count("\n  structure ") == 4
+    assert "\n  structure 4: " in said
+    assert "\n  structures 9, 10, 11: " in said
+    assert said.count("\n  structure") == 2
     together = np.concatenate(found)
     assert np.flatnonzero(np.isnan(together)).tolist() == [4, 9, 10, 11]
     np.testing.assert_allclose(

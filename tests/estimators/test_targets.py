@@ -133,7 +133,7 @@ def test_known_targets_are_one_column(y):
     [
         (np.zeros((2, 2)), r"y has shape \(2, 2\), expected one target per structure"),
         ([1, NAN, None], "missing .* for 2 of 3 .* position 1; a test needs the true values"),
-        (["hard", "soft"], "For classes use another one"),
+        (["hard", "soft"], "for classes use another one"),
     ],
 )
 def test_targets_that_are_not_all_known(y, message):

@@ -38,7 +38,7 @@ def client():
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as cluster,
         Client(cluster) as client,
     ):

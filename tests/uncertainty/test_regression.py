@@ -602,7 +602,7 @@ class TestBadInput:
             (np.where(np.arange(40) == 5, np.nan, 1.0), "the first at position 5"),
             (np.ones(39), "inconsistent lengths"),
             (None, "y is None"),
-            (["a"] * 40, "must hold numbers.*For classes use ConformalClassifier"),
+            (["a"] * 40, "must hold numbers.*for classes use ConformalClassifier"),
         ],
     )
     def test_targets(self, y, match, elastic_table):
