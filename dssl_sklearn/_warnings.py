@@ -6,7 +6,7 @@ import sys
 import warnings
 
 #: Packages whose files say nothing to a user; the other ones may stand between us and the user.
-_PASSED_OVER = {"dssl_sklearn", "contextlib", "joblib", "sklearn"}
+_PASSED_OVER = {"dssl_sklearn", "contextlib", "joblib", "mapie", "sklearn"}
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -11,11 +12,10 @@ import pandas as pd
 
 from dssl_sklearn._checks import did_you_mean
 from dssl_sklearn.cli.errors import UsageError
-from dssl_sklearn.cli.tables import load_table, typed
+from dssl_sklearn.cli.tables import TABLE_SUFFIXES, load_table, typed
 
 #: Files of a folder that are taken for structures, in small letters or capitals.
 PATTERNS = ("*.cif", "*.cif.gz", "*.poscar", "*.vasp", "POSCAR*", "CONTCAR*")
-_TABLES = (".csv", ".parquet")
 #: Columns that are looked for where none is named.
 _PATH_COLUMNS = ("path", "file", "filename", "structure_file", "cif_file")
 _ID_COLUMNS = ("id", "material_id", "name")
@@ -108,7 +108,7 @@ def find_inputs(
     source = sources[0]
     if len(sources) == 1 and source.is_dir():
         return _of_folder(source)
-    if len(sources) > 1 or source.suffix.lower() not in _TABLES:
+    if len(sources) > 1 or source.suffix.lower() not in TABLE_SUFFIXES:
         return _of_files(sources)
     _check_file(source)
     table = load_table(source)
@@ -140,8 +140,9 @@ def find_inputs(
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        what = "a folder among files" if path.is_dir() else "neither a folder nor a file"
-        raise UsageError(f"{str(path)!r} is {what}")
+        if path.is_dir():
+            raise UsageError(f"{str(path)!r} is a folder; give one folder alone, or files")
+        raise UsageError(f"{str(path)!r} is neither a folder nor a file")
     if path.suffix.lower() == ".tsv":
         raise UsageError(f"{str(path)!r} is separated by tabs; save it as .csv, with commas")
 
@@ -149,11 +150,13 @@ def _check_file(path: Path) -> None:
 def _of_files(files: Sequence[Path]) -> Inputs:
     for path in files:
         _check_file(path)
-        if path.suffix.lower() in _TABLES:
+        if path.suffix.lower() in TABLE_SUFFIXES:
             raise UsageError(f"{str(path)!r} is a table; give it alone")
     names = [path.name for path in files]
     if len(set(names)) < len(names):
         names = [path.as_posix() for path in files]
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise UsageError(f"{repeated[0]!r} is given twice; ids must tell the files apart")
     return Inputs(names, list(files))
 
 

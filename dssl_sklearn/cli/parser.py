@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import NoReturn
 
 import dssl_sklearn
 from dssl_sklearn._checks import did_you_mean
-
-COMMANDS = ("doctor", "pretrain", "fit", "predict", "embed")
 
 _EPILOG = """\
 exit codes: 0 all is done; 1 the data cannot be used or a file cannot be written; 2 the command was
@@ -22,11 +21,13 @@ called wrongly. Outputs appear whole or not at all, and replace nothing without 
 
 
 class _Parser(argparse.ArgumentParser):
-    """Parser that knows which command a mistyped one may have meant."""
+    """Parser that says which command a mistyped one may have meant."""
+
+    commands: Collection[str] = ()
 
     def error(self, message: str) -> NoReturn:
         wrong = re.match(r"argument COMMAND: invalid choice: '([^']*)'", message)
-        super().error(message + (did_you_mean(wrong[1], COMMANDS) if wrong else ""))
+        super().error(message + (did_you_mean(wrong[1], self.commands) if wrong else ""))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -53,6 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     _fit(commands)
     _predict(commands)
     _embed(commands)
+    parser.commands = commands.choices
     return parser
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dssl_sklearn.crystals.dataset import GraphDataset
-from dssl_sklearn.crystals.inputs import as_sequence
+from dssl_sklearn.crystals.inputs import as_sequence, some_of
 from dssl_sklearn.crystals.table import Tabular
 
 
@@ -46,7 +46,7 @@ def piece_of(items: Sequence[Any], start: int, size: int) -> Any:  # noqa: ANN40
         return items.take(np.arange(start, stop))
     if isinstance(items, Tabular):
         return items.crystal_table(start, stop)
-    return [items[index] for index in range(start, stop)]
+    return some_of(items, range(start, stop))
 
 
 def _of_iterable(X: Iterable[Any], size: int) -> Iterator[list[Any]]:

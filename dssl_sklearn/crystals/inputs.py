@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from dssl_sklearn.crystals.elements import MAX_ATOMIC_NUMBER
 from dssl_sklearn.crystals.files import is_folder
 from dssl_sklearn.crystals.graph import Crystal, CrystalGraph
 from dssl_sklearn.crystals.reading import ACCEPTED, read_table
 from dssl_sklearn.crystals.table import CrystalTable, Tabular
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError, Reason
+
+#: Longer texts are no pattern of file names.
+_LONGEST_PATTERN = 300
 
 
 class LabeledList(list[Any]):
@@ -60,7 +65,9 @@ def located(reasons: Mapping[int, str], items: Sequence[Any]) -> dict[int, str]:
 def _formula(item: Any) -> str:  # noqa: ANN401
     """Formula of a crystal in memory, empty if that is not known."""
     if hasattr(type(item), "get_atomic_numbers"):
-        return str(item.get_chemical_formula())
+        # ASE has no formula of numbers that are no element, or another one.
+        known = ((item.numbers > 0) & (item.numbers <= MAX_ATOMIC_NUMBER)).all()
+        return str(item.get_chemical_formula()) if known else ""
     return str(item.formula) if hasattr(type(item), "cart_coords") else ""
 
 
@@ -151,12 +158,16 @@ def _is_single_crystal(X: Any) -> bool:  # noqa: ANN401
 
 def _several_files(X: Any) -> str:  # noqa: ANN401
     """How to list the files of a folder or a pattern, empty if it is neither."""
-    if isinstance(X, str | os.PathLike):
-        path = Path(X)
-        if "*" in path.name:
-            return f"sorted(Path({str(path.parent)!r}).glob({path.name!r})) for all of these files"
-        if is_folder(path):
-            return f"sorted(Path({str(path)!r}).glob('*.cif')) for the files of this folder"
+    if not isinstance(X, str | os.PathLike):
+        return ""
+    parts = Path(os.path.expanduser(X)).parts  # noqa: PTH111 - never raises
+    first = next((k for k, part in enumerate(parts) if "*" in part), None)
+    # What is longer, or has lines, is the text of a file rather than a pattern.
+    if first is not None and len(str(X)) < _LONGEST_PATTERN and "\n" not in str(X):
+        folder, pattern = str(Path(*parts[:first])), "/".join(parts[first:])
+        return f"sorted(Path({folder!r}).glob({pattern!r})) for all of these files"
+    if is_folder(X):
+        return f"sorted(Path({str(Path(*parts))!r}).glob('*.cif')) for the files of this folder"
     return ""
 
 
@@ -165,21 +176,22 @@ def _is_table(X: Any) -> bool:  # noqa: ANN401
     return (hasattr(X, "iloc") and X.ndim == 2) or hasattr(X, "get_columns")
 
 
-def _columns(X: Any) -> dict[Any, Any]:  # noqa: ANN401
+def _columns(X: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401
+    """Names, which may be equal, and columns of a table."""
     if hasattr(X, "iloc"):
-        return {column: X.iloc[:, place] for place, column in enumerate(X.columns)}
-    return dict(zip(X.columns, X.get_columns(), strict=True))
+        return [(column, X.iloc[:, place]) for place, column in enumerate(X.columns)]
+    return list(zip(X.columns, X.get_columns(), strict=True))
 
 
 def _pandas_items(series: Any) -> list[Any]:  # noqa: ANN401
-    items, labels = list(series), list(series.index)
-    return items if labels == list(range(len(items))) else LabeledList.of(items, labels)
+    plain = series.index.equals(pd.RangeIndex(len(series)))
+    return list(series) if plain else LabeledList.of(series, list(series.index))
 
 
 def _only_column(X: Any, name: str) -> list[Any]:  # noqa: ANN401
     if X.shape[1] != 1:
         found = _of_crystals(X)
-        choice = f"{name}[{found[0]!r}]" if len(found) == 1 else "the column of crystals"
+        choice = f"{name}[{found[0][0]!r}]" if len(found) == 1 else "the column of crystals"
         raise InvalidInputError(
             f"{name} is a DataFrame of {X.shape[1]} columns {list(map(str, X.columns))[:8]}, "
             f"expected one column of crystals; give {choice} alone, or, for a model that takes "
@@ -190,14 +202,18 @@ def _only_column(X: Any, name: str) -> list[Any]:  # noqa: ANN401
     return list(X.get_columns()[0].to_list())
 
 
-def _of_crystals(X: Any) -> list[Any]:  # noqa: ANN401
-    """Names of the columns of a table whose first entry is a crystal."""
-    return [name for name, column in _columns(X).items() if len(X) and _is_crystal(column.head(1))]
+def _of_crystals(X: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401
+    """Names and columns of a table whose first known entry is a crystal."""
+    found = []
+    for name, column in _columns(X):
+        known = column.dropna() if hasattr(column, "dropna") else column.drop_nulls()
+        if any(map(_is_crystal, known.head(1))):
+            found.append((name, column))
+    return found
 
 
-def _is_crystal(first: Any) -> bool:  # noqa: ANN401
-    """Whether the one item of a column is a crystal of an accepted kind."""
-    (item,) = first
+def _is_crystal(item: Any) -> bool:  # noqa: ANN401
+    """Whether an entry of a table is a crystal of an accepted kind."""
     if isinstance(item, Mapping):
         return "lattice" in item
     if isinstance(item, str):
@@ -230,14 +246,14 @@ def crystals_of_table(X: Any, name: str = "X") -> Sequence[Any]:  # noqa: ANN401
         return as_sequence(X, name)
     found = _of_crystals(X)
     if len(found) != 1:
-        columns = list(map(str, found or X.columns))[:8]
+        columns = [str(column) for column, _ in found or _columns(X)][:8]
         raise InvalidInputError(
             f"{name} is a DataFrame that holds crystals in {'several' if found else 'none'} of its "
-            f"columns {columns}, as far as its first row tells, expected one such column; make "
+            f"columns {columns}, as far as its first rows tell, expected one such column; make "
             f"the groups yourself, groups=structure_groups({name}[column]), for a splitter such as "
             "GroupKFold."
         )
-    column = _columns(X)[found[0]]
+    ((_, column),) = found
     return as_sequence(column if hasattr(column, "iloc") else column.to_list(), name)
 
 

@@ -145,8 +145,7 @@ class CrystalEstimator(BaseEstimator):
         if deep:
             # What is no mapping is for `fit` to refuse; it must be shown and copied before.
             given = self.net_params if isinstance(self.net_params, Mapping) else {}
-            of_net = given.items()
-            params |= {name: value for name, value in of_net if name.startswith(_NET_PREFIXES)}
+            params |= {k: v for k, v in given.items() if k.startswith(_NET_PREFIXES)}
         if deep and is_fitted_pretrainer(self.pretrained):
             params = {k: v for k, v in params.items() if not k.startswith("pretrained__")}
         return params
@@ -368,5 +367,5 @@ def _copy_net_params(net_params: dict[str, Any] | None) -> dict[str, Any] | None
     """Copy, but for the accelerator: it stands for the processes, of which there is one set."""
     if not isinstance(net_params, Mapping) or accelerator_of(net_params) is None:
         return clone(net_params, safe=False)  # type: ignore[no-any-return]
-    others = {k: v for k, v in (net_params or {}).items() if k != "accelerator"}
-    return {**clone(others, safe=False), "accelerator": (net_params or {})["accelerator"]}
+    others = {k: v for k, v in net_params.items() if k != "accelerator"}
+    return {**clone(others, safe=False), "accelerator": net_params["accelerator"]}

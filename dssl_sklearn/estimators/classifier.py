@@ -33,6 +33,7 @@ from dssl_sklearn.estimators.targets import (
     check_length,
     check_sample_weight,
     class_targets,
+    detached,
     warn_of_order,
 )
 from dssl_sklearn.exceptions import InvalidInputError
@@ -336,7 +337,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         NotFittedError, InvalidStructureError
             As `predict`.
         """
-        given = np.asarray(y, dtype=object).ravel()
+        given = np.asarray(detached(y), dtype=object).ravel()
         predicted = self.predict(X)
         for labels, wrong in ((given, "y is missing"), (predicted, "there is no prediction")):
             missing = np.flatnonzero(pd.isna(labels))

@@ -32,7 +32,9 @@ def path_to_network(estimator: Any) -> str:  # noqa: ANN401
             name = steps[-1] if steps else estimator.steps[-1][0]
             path, estimator = f"{path}[{name!r}]", estimator[name]
             continue
-        name = next((name for name in _ATTRIBUTES if hasattr(estimator, name)), "")
+        # Ensembles have many, and keep an unfitted one beside them.
+        one = not hasattr(estimator, "estimators_")
+        name = next((name for name in _ATTRIBUTES if one and hasattr(estimator, name)), "")
         if not name:
             return ""
         path, estimator = f"{path}.{name}", getattr(estimator, name)

@@ -443,10 +443,11 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             return
         alone = [True] if self.kernel_ is None else self.kernel_.shares == 0
         if np.any(alone):
+            of_column = f" for column {int(np.argmax(alone))} of y" if self.y_ndim_ == 2 else ""
             raise InvalidInputError(
                 "return_std needs several heads or the Gaussian process, and this regressor was "
-                "fitted with n_members=1 and without the process for column "
-                f"{int(np.argmax(alone))} of y; fit it with n_members=8, say"
+                f"fitted with n_members=1 and without the process{of_column}; fit it with "
+                "n_members=8, say"
             )
 
     def _predictions(self, usable: UsableGraphs, return_std: bool) -> Any:  # noqa: ANN401, FBT001

@@ -58,13 +58,15 @@ def warn_of_order(X: Any, y: Any) -> None:  # noqa: ANN401
     if not (hasattr(X, "iloc") and hasattr(y, "iloc")) or X.index.equals(y.index):
         return
     if Counter(X.index) == Counter(y.index):
-        warn(
-            "X and y have the same labels in another order, and y is taken by position; "
+        cure = (
             "y.reindex(X.index) aligns it"
+            if X.index.is_unique
+            else "reset both indexes if that is right"
         )
+        warn(f"X and y have the same labels in another order, and y is taken by position; {cure}")
 
 
-def _detached(values: Any) -> Any:  # noqa: ANN401
+def detached(values: Any) -> Any:  # noqa: ANN401
     """Values of a tensor that may belong to a computation or to a GPU; all else as it is."""
     return values.detach().tolist() if hasattr(values, "detach") else values
 
@@ -108,13 +110,13 @@ def regression_targets(y: Any, classifier: str = "DSSLClassifier") -> NDArray[np
     InvalidInputError
         If entries are no numbers, infinite or too large, the shape is wrong, or nothing is known.
     """
-    y = _detached(y)
+    y = detached(y)
     try:
         is_column = np.ndim(y) == 1
         values = _numbers(pd.DataFrame(y))
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(
-            f"y must hold numbers for regression{_no_number_in(y, classifier)}: {error}."
+            f"y must hold numbers for regression{_no_number_in(y, error, classifier)}."
         ) from error
     if not values.shape[1]:
         raise InvalidInputError(f"y has shape {values.shape}, expected at least one target.")
@@ -179,16 +181,16 @@ def known_targets(
     return targets
 
 
-def _no_number_in(y: Any, classifier: str) -> str:  # noqa: ANN401
+def _no_number_in(y: Any, error: Exception, classifier: str) -> str:  # noqa: ANN401
     """Say which target is no number, as far as one can be named, and what to take for classes."""
     try:
         table = pd.DataFrame(y).astype(object)
     except (TypeError, ValueError, OverflowError):
-        return ""
+        return f": {error}"
     found = _first_no_number(table.to_numpy().ravel())
     if found is None:
-        return ""
-    said = f", but has {_shown(found[1])} at position {found[0] // table.shape[1]}"
+        return f": {error}"
+    said = f", but has {_shown(found[1])} at position {found[0] // table.shape[1]} ({error})"
     n_texts = table.map(lambda entry: isinstance(entry, str)).to_numpy().sum()
     # A single text among numbers, such as "n/a", is a mistake and no class.
     return f"{said}; for classes use {classifier}" if 2 * n_texts > table.size else said
@@ -281,7 +283,7 @@ def class_targets(
         If `y` is not one column, mixes strings and numbers, holds continuous numbers, or has fewer
         than two classes.
     """
-    y = _detached(y)
+    y = detached(y)
     labels = np.array(y, dtype=object)
     if np.ma.isMaskedArray(y):
         labels[np.ma.getmaskarray(y)] = None
@@ -289,6 +291,10 @@ def class_targets(
     if np.ndim(y) > 2 or (np.ndim(y) == 2 and np.shape(y)[1] != 1):
         raise InvalidInputError(f"y has shape {np.shape(y)}, expected one class per structure.")
     known = series.notna().to_numpy()
+    if series[known].map(lambda label: isinstance(label, bytes)).any():
+        raise InvalidInputError(
+            "y holds bytes; make texts of them: [label.decode() for label in y]."
+        )
     is_text = series[known].map(lambda label: isinstance(label, str))
     if is_text.any() and not is_text.all():
         text, other = (
@@ -318,11 +324,6 @@ def class_targets(
 
 
 def _check_classes(labels: NDArray[Any], regressor: str) -> None:
-    if labels.dtype.kind == "S":
-        raise InvalidInputError(
-            f"y holds bytes, such as {_shown(labels[0])}; make texts of them: [label.decode() for "
-            "label in y]."
-        )
     try:
         check_classification_targets(labels)
     except (TypeError, ValueError) as error:
@@ -354,16 +355,16 @@ def check_sample_weight(sample_weight: Any, n_structures: int) -> NDArray[np.flo
     if sample_weight is None:
         return np.ones(n_structures)
     check_length(sample_weight, n_structures, "sample_weight")
-    sample_weight = _detached(sample_weight)
+    entries = np.asarray(detached(sample_weight), dtype=object)
+    wanted = "sample_weight must be one finite number >= 0 per structure"
+    if entries.ndim != 1:
+        raise InvalidInputError(f"{wanted}, got an array of shape {entries.shape}.")
     try:
-        weight = np.array(sample_weight, dtype=np.float64)
+        weight = entries.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        found = _first_no_number(sample_weight)
+        found = _first_no_number(entries)
         said = f", got {_shown(found[1])} at position {found[0]}" if found else ""
         raise InvalidInputError(f"sample_weight must hold numbers{said}: {error}.") from error
-    wanted = "sample_weight must be one finite number >= 0 per structure"
-    if weight.ndim != 1:
-        raise InvalidInputError(f"{wanted}, got an array of shape {weight.shape}.")
     wrong = np.flatnonzero(~np.isfinite(weight) | (weight < 0))
     if len(wrong):
         raise InvalidInputError(f"{wanted}, got {weight[wrong[0]]} at position {wrong[0]}.")

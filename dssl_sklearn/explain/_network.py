@@ -14,6 +14,7 @@ from torch import Tensor
 from dssl_sklearn._checks import is_number
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.estimators.base import CrystalEstimator
+from dssl_sklearn.estimators.inner import path_to_network
 from dssl_sklearn.estimators.property import PropertyEstimator
 from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.exceptions import InvalidInputError
@@ -31,9 +32,10 @@ def check_estimator(estimator: object, kind: type[CrystalEstimator], wanted: str
         If it is not fitted.
     """
     if not isinstance(estimator, kind):
+        path = path_to_network(estimator)
+        advice = f"; hand in the network inside: estimator{path}" if path else ""
         raise InvalidInputError(
-            f"estimator must be a fitted {wanted}, got {type(estimator).__name__}; of a pipeline "
-            "or a search, hand in the step or the `best_estimator_` that holds the network"
+            f"estimator must be a fitted {wanted}, got {type(estimator).__name__}{advice}"
         )
     check_is_fitted(estimator, "net_")
 

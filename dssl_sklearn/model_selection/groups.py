@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from dssl_sklearn._checks import check_choice, check_integer, check_number
 from dssl_sklearn.crystals.files import UnusableCrystalError
 from dssl_sklearn.crystals.identity import chemical_system, prototype, reduced_formula
-from dssl_sklearn.crystals.inputs import crystals_of_table, read_crystals
+from dssl_sklearn.crystals.inputs import crystals_of_table, located, read_crystals
 from dssl_sklearn.estimators.pretrainer import resolve_pretrained
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
 
@@ -104,7 +104,7 @@ def structure_groups(
         except UnusableCrystalError as error:
             reasons[index] = str(error)
     if reasons:
-        raise InvalidStructureError(reasons, len(crystals))
+        raise InvalidStructureError(located(reasons, structures), len(crystals))
     return np.array(labels)
 
 

@@ -93,10 +93,11 @@ class TrainingCurvesDisplay:
         MissingDependencyError
             If matplotlib is not installed.
         """
-        if path := path_to_network(estimator):
+        check_is_fitted(estimator)
+        if not hasattr(estimator, "history_") and (path := path_to_network(estimator)):
             raise InvalidInputError(
                 f"estimator is a {type(estimator).__name__}, which has no history of its own; hand "
-                f"in the one that was trained: estimator{path}"
+                f"in the network inside: estimator{path}"
             )
         check_is_fitted(estimator, "history_")
         return cls.from_history(estimator.history_, ax=ax, **plot_params)

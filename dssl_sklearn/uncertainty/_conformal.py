@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,9 +19,19 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from dssl_sklearn.estimators.folds import Rows, folds_of
 from dssl_sklearn.estimators.skipping import SkippedReport, reported_skips, warn_skipped
-from dssl_sklearn.estimators.targets import check_length, check_sample_weight, warn_of_order
+from dssl_sklearn.estimators.targets import (
+    check_length,
+    check_sample_weight,
+    detached,
+    warn_of_order,
+)
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
-from dssl_sklearn.uncertainty._mapie import FittedModel, indexable_rows, weight_params
+from dssl_sklearn.uncertainty._mapie import (
+    FittedModel,
+    check_methods,
+    indexable_rows,
+    weight_params,
+)
 
 Folds = list[tuple[Rows, Rows]]
 
@@ -29,7 +39,7 @@ Folds = list[tuple[Rows, Rows]]
 _LEFT_OUT = "are left out"
 
 
-class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
+class ConformalEstimator(MetaEstimatorMixin, BaseEstimator, ABC):
     """Base of the estimators that give the predictions of another one a stated coverage."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -79,7 +89,7 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
                     fitted = self._fit_part(X, y, train, weight)
             else:
                 fitted = self.estimator
-            self._check_methods(fitted)
+            check_methods(fitted, self._needed, type(self).__name__)
             mapie = make(FittedModel(fitted), confidence_level=levels)
             with whole.part(calibration):
                 held_out = _safe_indexing(X, calibration)
@@ -133,23 +143,14 @@ class ConformalEstimator(MetaEstimatorMixin, BaseEstimator):
                 "fit it, and wrap it in sklearn.frozen.FrozenEstimator to keep it fitted through "
                 "clone and cross-validation.",
             )
-            self._check_methods(self.estimator)
         return rows
-
-    def _check_methods(self, fitted: Any) -> None:  # noqa: ANN401
-        for name in self._needed:
-            if not hasattr(fitted, name):
-                raise InvalidInputError(
-                    f"estimator={type(fitted).__name__} has no {name} even when it is fitted; "
-                    f"{type(self).__name__} needs it."
-                )
 
     def _check_weight(self, sample_weight: Any, n_structures: int) -> NDArray[np.float64] | None:  # noqa: ANN401
         """Check the weights in the fits inside, which get them as they are."""
         if sample_weight is None:
             return None
         check_sample_weight(sample_weight, n_structures)
-        weight = np.asarray(sample_weight, dtype=np.float64)
+        weight = np.asarray(detached(sample_weight), dtype=np.float64)
         if self.method == "prefit":
             raise InvalidInputError(
                 "sample_weight has no effect with method='prefit', which trains nothing; leave it "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -82,12 +83,24 @@ class WithPredict(BaseEstimator):
 
     def predict(self, X: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Predict as the copy does."""
-        if not hasattr(self.estimator_, "predict"):
-            raise InvalidInputError(
-                f"estimator={type(self.estimator).__name__} has no predict even when it is fitted; "
-                "ConformalRegressor needs it."
-            )
+        check_methods(self.estimator_, ("predict",), "ConformalRegressor")
         return self.estimator_.predict(X, **kwargs)
+
+
+def check_methods(fitted: Any, needed: Sequence[str], caller: str) -> None:  # noqa: ANN401
+    """Make sure that a fitted estimator has what `caller` needs.
+
+    Raises
+    ------
+    InvalidInputError
+        If it has not.
+    """
+    for name in needed:
+        if not hasattr(fitted, name):
+            raise InvalidInputError(
+                f"estimator={type(fitted).__name__} has no {name} even when it is fitted; {caller} "
+                "needs it."
+            )
 
 
 def _routed() -> bool:

@@ -176,7 +176,7 @@ class TestWrongCalls:
         [
             (["frobnicate"], "invalid choice"),
             (["fitt"], "did you mean 'fit'?"),
-            (["doctor", "cifs/s0.cif", "cifs"], "'cifs' is a folder among files"),
+            (["doctor", "cifs/s0.cif", "cifs"], "'cifs' is a folder; give one folder alone"),
             (["doctor", "cifs/s0.cif", "labels.csv"], "'labels.csv' is a table; give it alone"),
             (["doctor", "cifs/s0.cif", "cifs/lost.cif"], "lost.cif' is neither a folder nor"),
             (["fit", "labels.csv", "--out", "m.safetensors"], "--target"),

@@ -147,7 +147,7 @@ class TestBadX:
 
 
 class TestBadY:
-    """One case for each check of `estimators.targets`, whose tests have the others."""
+    """One case for each kind of target; the tests of `estimators.targets` have the others."""
 
     def test_of_another_length(self, predictor, train):
         with pytest.raises(InvalidInputError, match="8 structures, 5"):

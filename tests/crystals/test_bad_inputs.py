@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ase import Atoms
 from pymatgen.core import Composition, Lattice, Molecule, Structure
 from sklearn.utils import Bunch
 
@@ -154,6 +155,19 @@ def test_crystals_are_named_by_index_and_formula():
         graphs_of(pd.Series(items))
 
 
+@pytest.mark.parametrize("number", [200, -3])
+def test_numbers_that_are_no_element_have_no_formula(number):
+    bad = Atoms(numbers=[number, 8], positions=[[0, 0, 0], [2, 2, 2]], cell=4 * np.eye(3), pbc=True)
+    with pytest.raises(InvalidStructureError, match=rf"structure 1: site 0 .*{number}"):
+        graphs_of([salt(), bad])
+
+
+def test_an_index_with_missing_labels():
+    X = pd.Series([salt(), "lost.cif"], index=pd.Index([pd.NA, "mp-2"], dtype=object))
+    with pytest.raises(InvalidStructureError, match=r"structure 1 \(index mp-2\)"):
+        graphs_of(X)
+
+
 def test_messages_name_the_first_ones_and_the_error_all():
     with pytest.raises(InvalidStructureError, match="and 80 more, see the attribute") as caught:
         graphs_of(["lost.cif"] * 100)
@@ -208,6 +222,8 @@ def test_the_error_of_one_bad_row_of_an_array_of_sites():
         pytest.param(graphs_of([salt()])[0], "single CrystalGraph", id="graph"),
         pytest.param("crystal.cif", r"single str.*write \[X\] for one", id="str"),
         pytest.param(str(HERE), r"write sorted\(Path\('.*'\)\.glob\('\*\.cif'\)", id="folder"),
+        pytest.param("a/**/*.cif", r"write sorted\(Path\('a'\).glob\('\*\*/\*\.cif'", id="deep"),
+        pytest.param("data_x\n*\n/\n" * 300, r"write \[X\] for one", id="text of a file"),
         pytest.param("a/*.cif", r"write sorted\(Path\('a'\).glob\('\*\.cif'\)", id="pattern"),
         pytest.param(Bunch(data=[salt()]), r"X is a Bunch.* write X\.data", id="Bunch"),
         pytest.param(b"crystal.cif", "single bytes", id="bytes"),

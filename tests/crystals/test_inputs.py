@@ -49,6 +49,7 @@ class PolarsFrame:
         def __init__(self, values):
             self.to_list = lambda: list(values)
             self.head = lambda n: list(values[:n])
+            self.drop_nulls = lambda: type(self)([v for v in values if v is not None])
 
     def __init__(self, data):
         self.columns, self.shape = list(data), (len(next(iter(data.values()))), len(data))
@@ -285,6 +286,12 @@ def test_the_one_column_of_crystals(tmp_path):
         assert found[0] is item or found[0] == item
     table["another"] = [salt()]
     with pytest.raises(InvalidInputError, match=r"in several of its columns \['crystal', 'an"):
+        crystals_of_table(table)
+    # Neither the first row nor the names need to tell.
+    table = pd.DataFrame([[None, 1.0], [salt(), 2.0]], columns=["a", "a"])
+    assert crystals_of_table(table)[1] == salt()
+    table = pd.DataFrame([[salt(), 1.0, salt()]], columns=["s", "y", "s"])
+    with pytest.raises(InvalidInputError, match=r"in several of its columns \['s', 's'\]"):
         crystals_of_table(table)
     with pytest.raises(InvalidInputError, match=r"in none of its columns \['formula'"):
         crystals_of_table(pd.DataFrame(columns))

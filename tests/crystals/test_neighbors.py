@@ -312,7 +312,7 @@ def test_the_warning_names_the_structures_with_isolated_sites():
         ([[0.5, 0.5, 0.5], [0.001, 0, 0], [0.999, 0, 1]], "sites 1 and 2"),
     ],
 )
-def test_atoms_on_one_place_are_refused(frac, names):
+def test_atoms_that_are_too_close_are_refused(frac, names):
     crystal = Crystal(np.full(len(frac), 6), np.array(frac, dtype=float), 4 * np.eye(3))
     _, errors = build_graphs(CrystalTable.of([crystal]), 8.0, 12)
     assert errors[0].startswith(f"two atoms too close: {names}")

@@ -4,6 +4,7 @@ import inspect
 from itertools import count, islice
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
 
@@ -138,6 +139,13 @@ def test_positions_in_errors_are_those_of_the_stream(regressor, elastic):
     with pytest.raises(InvalidStructureError) as caught:
         next(stream)
     assert list(caught.value.reasons) == [9]
+
+
+def test_errors_of_a_stream_name_the_index(regressor, elastic):
+    items = [*elastic[0][:4], None]
+    X = pd.Series(items, index=[f"mp-{row}" for row in range(5)])
+    with pytest.raises(InvalidStructureError, match=r"structure 4 \(index mp-4\)"):
+        list(regressor.predict_iter(X, chunk_size=3))
 
 
 @pytest.mark.parametrize("method", METHODS)

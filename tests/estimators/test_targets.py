@@ -102,8 +102,8 @@ def test_targets_are_a_copy():
     "y, message",
     [
         (["hard", "soft"], "y must hold numbers.*DSSLClassifier"),
-        ([1, "soft", 2], r"y must hold numbers.*, but has 'soft' at position 1: could not"),
-        ([[1, 2], [3, "x"]], r", but has 'x' at position 1: "),
+        ([1, "soft", 2], r"y must hold numbers.*, but has 'soft' at position 1 .could not"),
+        ([[1, 2], [3, "x"]], r", but has 'x' at position 1 "),
         ([1, None, "n/a", object()], "'n/a' at position 2"),
         ([1 + 2j, 3], "y must hold numbers.*complex"),
         (np.array(["2020-01-01"], dtype="datetime64[ns]"), "y must hold numbers.*datetime"),
@@ -184,7 +184,7 @@ def test_the_classes_keep_their_type():
         ([[0, 1], [1, 0]], r"shape \(2, 2\), expected one class"),
         (np.zeros((2, 1, 1)), r"shape \(2, 1, 1\), expected one class"),
         ([1, None, "a", "b"], "strings and numbers, such as 'a' at position 2 and 1 at position 0"),
-        ([b"a", b"b"], r"y holds bytes, such as b'a'.*decode"),
+        ([b"a", b"b"], r"y holds bytes; .*decode"),
     ],
 )
 def test_bad_classes(y, message):
@@ -249,6 +249,7 @@ def test_mean_and_deviation_where_most_are_equal_or_nearly(rounding, wrong):
         ([1, np.inf, 1], "one finite number >= 0"),
         (np.ones((3, 2)), "one finite number >= 0"),
         (["a", "b", "c"], "sample_weight must hold numbers, got 'a' at position 0"),
+        ([[1, 2], ["x", 3], [4, 5]], r"got an array of shape \(3, 2\)"),
         ([1, "b", 2], "got 'b' at position 1"),
         ([1, 2, -3], "got -3.0 at position 2"),
         ([1, NAN, 3], "got nan at position 1"),
@@ -284,3 +285,9 @@ def test_labels_in_another_order():
     for other in (y, y.reset_index(drop=True), y.to_numpy(), [1.0, 2.0]):
         warn_of_order(X, other)
         warn_of_order(["a", "b"], other)
+
+
+def test_repeated_labels_in_another_order_cannot_be_aligned():
+    X, y = pd.Series([1, 2, 3], index=[0, 0, 1]), pd.Series([1, 2, 3], index=[0, 1, 0])
+    with pytest.warns(UserWarning, match="reset both indexes"):
+        warn_of_order(X, y)

@@ -3,7 +3,9 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from dssl_sklearn import DSSLPretrainer
@@ -57,14 +59,21 @@ def test_a_frame_will_do():
     assert len(TrainingCurvesDisplay.from_history(frame).ax_.get_lines()) == 2
 
 
+def test_a_frozen_estimator_has_its_history(fitted_pretrainer):
+    display = TrainingCurvesDisplay.from_estimator(FrozenEstimator(fitted_pretrainer))
+    assert display.ax_.get_lines()
+
+
 def test_nothing_to_draw_is_said(tiny, elastic):
     embedder = DSSLPretrainer(**(tiny | {"max_epochs": 0})).fit(elastic[0][:4])
     with pytest.raises(InvalidInputError, match="history has no epoch"):
         TrainingCurvesDisplay.from_estimator(embedder)
     with pytest.raises(InvalidInputError, match="train_<term>"):
         TrainingCurvesDisplay.from_history([{"epoch": 1, "dur": 0.1}])
-    pipeline = make_pipeline(DSSLPretrainer(), Ridge())
+    pipeline = make_pipeline(DSSLPretrainer(**tiny), Ridge()).fit(elastic[0][:8], elastic[1][:8])
     with pytest.raises(InvalidInputError, match=r"a Pipeline.*estimator\['dsslpretrainer'\]"):
         TrainingCurvesDisplay.from_estimator(pipeline)
+    with pytest.raises(NotFittedError):
+        TrainingCurvesDisplay.from_estimator(GridSearchCV(DSSLPretrainer(), {"lr": [1e-3]}))
     with pytest.raises(NotFittedError):
         TrainingCurvesDisplay.from_estimator(DSSLPretrainer())
