@@ -327,8 +327,9 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Persiste
             net = self._make_net(encoder, criterion, recipe, len(graphs), seed)
             net.initialize()
             if recipe.max_epochs:
-                fitted = architecture, objectives
-                record = self._train(net, graphs, recipe, *fitted, skipped=skipped, start=record)
+                record = self._train(
+                    net, graphs, recipe, architecture, objectives, skipped=skipped, start=record
+                )
         return self._set_fitted(net, architecture, objectives, record)
 
     def _continue(self, X: Any, recipe: PretrainRecipe) -> Self:  # noqa: ANN401
@@ -342,6 +343,7 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Persiste
         if recipe.max_epochs:
             self._check_held_out(len(graphs))
         record = self.fit_record_
+        architecture, objectives = self.architecture_, self.objectives_
         with seeded(last.seed, self._resolve_device()):
             encoder, criterion = copy.deepcopy((last.module_, last.criterion_))
             if recipe.max_epochs and not criterion.has_statistics:
@@ -353,25 +355,28 @@ class DSSLPretrainer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Persiste
                 net.optimizer_.load_state_dict({**net.optimizer_.state_dict(), "state": moments})
             net.history = History(last.history)
             if recipe.max_epochs:
-                fitted = self.architecture_, self.objectives_
-                record = self._train(net, graphs, recipe, *fitted, skipped=skipped, start=record)
-        return self._set_fitted(net, self.architecture_, self.objectives_, record)
+                record = self._train(
+                    net, graphs, recipe, architecture, objectives, skipped=skipped, start=record
+                )
+        return self._set_fitted(net, architecture, objectives, record)
 
     def _train(
         self,
         net: PretextNet,
         graphs: GraphDataset,
         recipe: PretrainRecipe,
-        *fitted: Any,  # noqa: ANN401 - architecture and objectives
+        architecture: Architecture,
+        objectives: Sequence[Objective],
+        *,
         skipped: dict[int, str],
         start: dict[str, Any] | None,
     ) -> dict[str, Any]:
         """Run all epochs, or those that an interrupted run left, and return the record."""
         n_structures = len(graphs) + len(skipped)
         record = fit_record(graphs, n_structures=n_structures, skipped=skipped, starts_from=start)
-        objectives = [repr(objective) for objective in net.criterion_.objectives.values()]
-        with last_good(self, net, *fitted, record):
-            train(self, net, CrystalDataset(graphs), recipe, objectives=objectives)
+        described = [repr(objective) for objective in net.criterion_.objectives.values()]
+        with last_good(self, net, architecture, objectives, record):
+            train(self, net, CrystalDataset(graphs), recipe, objectives=described)
         return record
 
     def _graphs(

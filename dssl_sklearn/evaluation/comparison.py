@@ -20,12 +20,12 @@ from dssl_sklearn._warnings import warn
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.crystals.inputs import as_sequence, read_crystals
-from dssl_sklearn.estimators.folds import Rows, folds_of
 from dssl_sklearn.estimators.targets import check_length, known_targets
 from dssl_sklearn.evaluation.composition import composition_features, feature_source
 from dssl_sklearn.evaluation.methods import Method, Start, graph_settings, make_methods
 from dssl_sklearn.evaluation.result import PretrainingComparison
 from dssl_sklearn.exceptions import InvalidInputError, NegativeTransferWarning
+from dssl_sklearn.model_selection.folds import Rows, folds_of
 
 if TYPE_CHECKING:
     from dssl_sklearn.estimators.pretrainer import DSSLPretrainer

@@ -17,7 +17,6 @@ from sklearn.utils import _safe_indexing, check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from dssl_sklearn.estimators.folds import Rows, folds_of
 from dssl_sklearn.estimators.skipping import SkippedReport, reported_skips, warn_skipped
 from dssl_sklearn.estimators.targets import (
     check_length,
@@ -26,6 +25,7 @@ from dssl_sklearn.estimators.targets import (
     warn_of_order,
 )
 from dssl_sklearn.exceptions import InvalidInputError, InvalidStructureError
+from dssl_sklearn.model_selection.folds import Rows, folds_of
 from dssl_sklearn.uncertainty._mapie import (
     FittedModel,
     check_methods,
