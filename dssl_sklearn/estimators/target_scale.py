@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dssl_sklearn.estimators.targets import mean_and_scale
+from dssl_sklearn.estimators.targets import mean_and_scale, weighted_quantile
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.models.gaussian_process import N_TUNED, GaussianProcess, LeftOut
 
@@ -221,7 +221,7 @@ class TargetScale:
         factors = np.ones(columns.shape[1])
         for k in np.flatnonzero(np.isfinite(ratios).any(axis=0)):
             known = np.isfinite(ratios[:, k])
-            factors[k] = _quantile(ratios[known, k], weight[known], _WITHIN_ONE_DEVIATION)
+            factors[k] = weighted_quantile(ratios[known, k], weight[known], _WITHIN_ONE_DEVIATION)
         return factors
 
 
@@ -327,14 +327,6 @@ def _median(values: NDArray[np.float64], share: NDArray[np.float64]) -> float:
     # The lower one of two middles, however the sum was rounded.
     middle = int(np.searchsorted(np.cumsum(share[order]), 0.5 - 1e-9))
     return float(values[order[middle]])
-
-
-def _quantile(values: Columns, weight: Columns, level: float) -> float:
-    """Quantile of weighted values; with equal weights that of NumPy, which has no such."""
-    order = np.argsort(values, kind="stable")
-    weight = weight[order]
-    below = np.cumsum(weight) - weight
-    return float(np.interp(level, below / max(below[-1], np.finfo(float).tiny), values[order]))
 
 
 def _transformed(columns: Columns, log: NDArray[np.bool_]) -> Columns:

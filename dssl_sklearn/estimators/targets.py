@@ -238,7 +238,7 @@ def mean_and_scale(
         raise InvalidInputError(
             f"sample_weight is zero for every known entry of column {column} of y."
         )
-    values = np.where(known, _without_outliers(columns), 0.0)
+    values = np.where(known, _without_outliers(columns, weight), 0.0)
     mean = (weights * values).sum(axis=0) / total
     scale = np.sqrt((weights * (values - mean) ** 2).sum(axis=0) / total)
     # Rounding alone gives equal values some spread.
@@ -246,15 +246,44 @@ def mean_and_scale(
     return mean, np.where(constant, 1.0, scale)
 
 
-def _without_outliers(columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    median = np.nanmedian(columns, axis=0)
-    far = np.abs(columns - median)
-    # At most one in ten is cut: where most are equal, or nearly, the others are no exception.
-    usual = np.nanquantile(far, 1 - _MOST_CUT, axis=0)
-    reach = np.maximum(_FAR_OUT * 1.4826 * np.nanmedian(far, axis=0), usual)
-    reach = np.where(reach > 0, reach, np.inf)
-    cut: NDArray[np.float64] = np.clip(columns, median - reach, median + reach)
+def _without_outliers(
+    columns: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    cut = columns.copy()
+    for k, column in enumerate(columns.T):
+        known = np.isfinite(column) & (weight > 0)
+        median = weighted_quantile(column[known], weight[known], 0.5)
+        far = np.abs(column[known] - median)
+        # At most one in ten is cut: where most are equal, or nearly, the others are no exception.
+        usual = weighted_quantile(far, weight[known], 1 - _MOST_CUT)
+        reach = max(_FAR_OUT * 1.4826 * weighted_quantile(far, weight[known], 0.5), usual)
+        if reach > 0:
+            cut[:, k] = np.clip(column, median - reach, median + reach)
     return cut
+
+
+def weighted_quantile(
+    values: NDArray[np.float64], weight: NDArray[np.float64], level: float
+) -> float:
+    """Quantile of weighted values; with equal weights that of NumPy, which has no such.
+
+    Parameters
+    ----------
+    values, weight : ndarray of shape (n,)
+        At least one value, with positive weights.
+    level : float
+        From 0 to 1.
+
+    Returns
+    -------
+    float
+        Interpolated between the values.
+    """
+    order = np.argsort(values, kind="stable")
+    others = weight.sum() - weight[order]
+    below = np.cumsum(weight[order]) - weight[order]
+    place = below / np.maximum(others, np.finfo(float).tiny)
+    return float(np.interp(level, place, values[order]))
 
 
 def class_targets(

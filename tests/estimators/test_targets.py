@@ -11,6 +11,7 @@ from dssl_sklearn.estimators.targets import (
     mean_and_scale,
     regression_targets,
     warn_of_order,
+    weighted_quantile,
 )
 from dssl_sklearn.exceptions import InvalidInputError
 
@@ -226,6 +227,26 @@ def test_mean_and_deviation_survive_what_is_far_out():
     (mean,), (scale,) = mean_and_scale(wrong, np.ones(100))
     assert abs(mean - y.mean()) < 0.2
     assert scale < 1.5 * y.std()
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3, 0.5, 0.9, 1.0])
+def test_weighted_quantiles(level):
+    values = np.random.default_rng(0).normal(size=12)
+    found = weighted_quantile(values, np.full(12, 0.3), level)
+    assert found == pytest.approx(np.quantile(values, level))
+    assert weighted_quantile(values[:1], np.ones(1), level) == values[0]
+    # What weighs nothing is as if it were not there.
+    weight = np.append(np.ones(12), 1e-12)
+    assert weighted_quantile(np.append(values, 99), weight, 0.9 * level) == pytest.approx(
+        np.quantile(values, 0.9 * level), abs=1e-6
+    )
+
+
+def test_light_labels_make_no_outliers_of_heavy_ones():
+    y = np.concatenate([102 + np.linspace(-1, 1, 5), np.linspace(1, 3, 55)])[:, None]
+    (mean,), (scale,) = mean_and_scale(y, np.where(np.arange(60) < 5, 1.0, 1e-6))
+    assert mean == pytest.approx(102, abs=0.1)
+    assert scale < 1.5
 
 
 @pytest.mark.parametrize("rounding", [0.0, 1e-16, 1e-4])
