@@ -111,8 +111,12 @@ def public_names() -> dict[str, list[str]]:
             exported = getattr(module, "__all__", [])
             found[name] = [entry for entry in exported if callable(getattr(module, entry))]
     errors = importlib.import_module("dssl_sklearn.exceptions")
-    own = [name for name, value in vars(errors).items() if isinstance(value, type)]
-    found |= FURTHER | {"dssl_sklearn.exceptions": [n for n in own if n[0].isupper()]}
+    of_errors = [
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, Exception)
+    ]
+    found |= FURTHER | {"dssl_sklearn.exceptions": of_errors}
     names = {module: exported for module, exported in sorted(found.items()) if exported}
     return {"dssl_sklearn": dssl_sklearn.__all__, **names}
 
