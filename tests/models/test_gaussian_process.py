@@ -8,6 +8,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
 from dssl_sklearn.exceptions import InvalidInputError
+from dssl_sklearn.models import gaussian_process
 from dssl_sklearn.models.gaussian_process import GaussianProcess
 from dssl_sklearn.models.kernels import _SMALLEST_NOISE, noise_of
 
@@ -44,6 +45,22 @@ def error(process, sample):
 def test_learns_what_some_features_of_some_groups_decide(sample):
     assert error(fitted(sample), sample)[0] < 0.15
     assert np.abs(sample[1][100:]).mean() > 0.5
+
+
+@pytest.mark.parametrize("jointly", [False, True])
+def test_learns_from_more_labels_than_tune_it(sample, jointly, monkeypatch):
+    monkeypatch.setattr(gaussian_process, "N_TUNED", 40)
+    groups, y = groups_of(sample[0][:100]), sample[1][:100]
+    process, _ = GaussianProcess.fit_and_leave_out(groups, y, np.ones(100), jointly=jointly)
+    assert error(process, sample)[0] < 0.2
+
+
+def test_chunks_do_not_show(sample, monkeypatch):
+    process, new = fitted(sample), groups_of(sample[0][100:])
+    at_once = process.predict(new), *process.predict_with_deviation(new)
+    monkeypatch.setattr(gaussian_process, "_CHUNK", 7)
+    in_chunks = process.predict(new), *process.predict_with_deviation(new)
+    np.testing.assert_allclose(in_chunks, at_once, atol=1e-9)
 
 
 def test_equals_scikit_learn_with_the_same_kernel(sample):
@@ -234,6 +251,19 @@ def test_deviations_stand_beside_the_same_predictions(sample):
     of_known = replace(process, inputs=process.inputs[:50], **some).predict_with_deviation(new)
     for every, first in zip((predicted, deviation), of_known, strict=True):
         np.testing.assert_allclose(every[:, :1], first, rtol=1e-9)
+
+
+@pytest.mark.parametrize("some_unknown", [False, True])
+def test_each_target_has_deviations_of_its_own(sample, some_unknown):
+    y = np.hstack([sample[1][:100], np.random.default_rng(1).normal(size=(100, 1))])
+    if some_unknown:
+        y[::3, 0] = np.nan
+    process, new = fitted(sample, y=y), groups_of(sample[0][100:])
+    assert process.knows_noise
+    _, deviation = process.predict_with_deviation(new)
+    for k in range(2):
+        _, alone = fitted(sample, y=y[:, [k]]).predict_with_deviation(new)
+        np.testing.assert_allclose(deviation[:, [k]], alone, atol=1e-9)
 
 
 @pytest.mark.parametrize(
