@@ -101,6 +101,35 @@ def test_std_with_labels_that_hardly_count(tiny, elastic):
     assert np.median(std) == pytest.approx(np.median(plain), rel=0.3)
 
 
+def test_std_with_missing_labels(tiny, train, held_out):
+    y = np.column_stack([train[1], train[1]])
+    y[::3, 1] = np.nan
+    model = DSSLRegressor(**{**tiny, "max_epochs": 0}, kernel_share=1).fit(train[0], y)
+    assert (model.predict(held_out[0], return_std=True)[1] > 0).all()
+
+
+def test_std_is_in_proportion_to_the_calibration(tiny, train, held_out):
+    model = DSSLRegressor(**{**tiny, "max_epochs": 0}, kernel_share=1).fit(*train)
+    calibration = model.kernel_.calibration
+    assert calibration[0] != 1
+    once = model.predict(held_out[0], return_std=True)[1]
+    model.kernel_ = replace(model.kernel_, calibration=2 * calibration)
+    np.testing.assert_allclose(model.predict(held_out[0], return_std=True)[1], 2 * once)
+
+
+def test_wrong_labels_of_little_weight_do_little(tiny, elastic):
+    structures, y = elastic
+    labels, weight = np.array(y[:80]), np.where(np.arange(80) < 40, 1.0, 1e-6)
+    labels[40:] = np.random.default_rng(0).permutation(labels[40:]) + 2
+    model = DSSLRegressor(**{**tiny, "max_epochs": 0}, kernel_share=1, loss="mse")
+
+    def error(**kwargs):
+        predicted = model.fit(structures[:80], labels, **kwargs).predict(structures[80:140])
+        return np.abs(predicted - y[80:140]).mean()
+
+    assert error(sample_weight=weight) < 0.2 < error()
+
+
 def test_few_labels_leave_it_out(tiny, train):
     n = MIN_LABELS
     assert DSSLRegressor(**tiny).fit(train[0][:n], train[1][:n]).kernel_ is not None
@@ -178,6 +207,13 @@ def test_its_share_shrinks_where_it_sees_a_part(tiny, train, monkeypatch):
     model = DSSLRegressor(**tiny).fit(*train)
     assert model.kernel_.share == pytest.approx(0.6 * 30 / 40)
     assert model.kernel_.process.inputs.shape[0] == 30
+
+
+def test_the_seed_chooses_the_crystals_compared(tiny, train, held_out, monkeypatch):
+    monkeypatch.setattr(kernel_part, "N_POINTS", 30)
+    params = {**tiny, "max_epochs": 0, "kernel_share": 1}
+    one, other = (DSSLRegressor(**{**params, "random_state": s}).fit(*train) for s in (0, 1))
+    assert not np.allclose(one.predict(held_out[0]), other.predict(held_out[0]), rtol=1e-4)
 
 
 def test_labels_beyond_those_compared_decide_too(tiny, train, monkeypatch):
@@ -362,10 +398,15 @@ def test_refuses_other_shares(tiny, train, share):
 
 def test_skipped_structures_get_no_prediction(tiny, train, held_out):
     model = DSSLRegressor(**tiny, on_error="skip").fit(*train)
+    X = [held_out[0][0], "no structure", held_out[0][1]]
     with pytest.warns(UserWarning, match="unusable"):
-        found = model.predict([held_out[0][0], "no structure", held_out[0][1]])
-    assert np.isnan(found).tolist() == [False, True, False]
-    np.testing.assert_allclose(found[[0, 2]], model.predict(held_out[0][:2]), rtol=1e-6)
+        found = model.predict(X)
+    with pytest.warns(UserWarning, match="unusable"):
+        with_std = model.predict(X, return_std=True)
+    usable = model.predict(held_out[0][:2], return_std=True)
+    for some, every in zip((found, *with_std), (usable[0], *usable), strict=True):
+        assert np.isnan(some).tolist() == [False, True, False]
+        np.testing.assert_allclose(some[[0, 2]], every, rtol=1e-6)
 
 
 def stiffness_classes(y):
@@ -418,6 +459,27 @@ class TestClassifier:
         assert DSSLClassifier(**tiny).fit(structures[:19], y[:19]).kernel_ is None
         assert DSSLClassifier(**tiny_paper).fit(structures, y).kernel_ is None
         assert DSSLClassifier(**tiny, kernel_share=0).fit(structures, y).kernel_ is None
+
+    @pytest.fixture
+    def two_crystals(self, elastic):
+        """Twenty copies of each of two crystals."""
+        return [elastic[0][0]] * 20 + [elastic[0][5]] * 20
+
+    @pytest.fixture
+    def alone(self, tiny):
+        return DSSLClassifier(**{**tiny, "max_epochs": 0}, kernel_share=1)
+
+    def test_says_how_often_equal_crystals_are_of_a_class(self, alone, two_crystals):
+        y = np.tile(np.arange(20), 2) < np.repeat([6, 14], 20)
+        found = alone.fit(two_crystals, y).predict_proba([two_crystals[0], two_crystals[-1]])
+        np.testing.assert_allclose(found[:, 1], [0.3, 0.7], atol=0.05)
+
+    def test_counts_labels_by_their_weight(self, alone, two_crystals):
+        y = np.arange(40) % 2
+        alone.fit(two_crystals, y, sample_weight=np.where(y == 1, 9.0, 1.0))
+        np.testing.assert_allclose(alone.class_prior_, [0.1, 0.9])
+        found = alone.predict_proba(two_crystals[:1])[0, 1]
+        assert found == pytest.approx(0.9, abs=0.05)
 
     def test_a_class_without_weight_is_least_likely(self, tiny, labeled):
         structures, y = labeled

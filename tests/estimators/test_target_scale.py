@@ -7,7 +7,7 @@ from dssl_sklearn.estimators.older_files import with_scale
 from dssl_sklearn.estimators.target_scale import TargetScale, takes_logarithm
 from dssl_sklearn.estimators.targets import mean_and_scale
 from dssl_sklearn.exceptions import InvalidInputError
-from dssl_sklearn.models.gaussian_process import GaussianProcess
+from dssl_sklearn.models.gaussian_process import GaussianProcess, LeftOut
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,20 @@ def test_missing_entries_do_not_matter_to_auto():
     assert takes_logarithm(columns, np.ones(len(smooth)), groups).tolist() == [True]
 
 
+def test_auto_judges_by_the_labels_of_weight():
+    groups, smooth = features_and_target()
+    columns, heavy = np.exp(2 * smooth)[:, None], np.arange(len(smooth)) % 3 == 0
+    # The others are what a process that takes no logarithms expects of them.
+    scale = TargetScale.fit(columns[heavy], np.ones(heavy.sum()), np.array([False]))
+    process, _ = GaussianProcess.fit_and_leave_out(
+        [groups[0][heavy]], scale.standardize(columns[heavy]), np.ones(heavy.sum())
+    )
+    expected = scale.restore(process.predict([groups[0][~heavy]]))
+    columns[~heavy] = np.maximum(expected, columns[heavy].min())
+    assert takes_logarithm(columns, np.where(heavy, 1.0, 1e-6), groups).tolist() == [True]
+    assert takes_logarithm(columns, np.ones(len(smooth)), groups).tolist() == [False]
+
+
 def test_log_equals_a_transformed_target(tiny, train, held_out):
     structures, y = train
     of_log = DSSLRegressor(**tiny, target_scale="linear").fit(structures, np.log(y))
@@ -125,6 +139,16 @@ def test_auto_decides_for_the_network_alone_too(tiny, train):
     chosen = [DSSLRegressor(**tiny, kernel_share=s).fit(structures, wide) for s in (None, 0)]
     assert [model.y_is_log_.tolist() for model in chosen] == [[True], [True]]
     assert chosen[1].kernel_ is None
+
+
+def test_auto_of_a_regressor_looks_at_labels_by_their_weight(tiny, train):
+    structures, y = train
+    first = np.arange(40) < 20
+    labels = np.where(first, 10 ** (3 * y - 3), 1000 * (y - y.min() + 1e-3))
+    for heavy, log in ((first, True), (~first, False)):
+        model = DSSLRegressor(**{**tiny, "max_epochs": 1})
+        model.fit(structures, labels, sample_weight=np.where(heavy, 1.0, 1e-6))
+        assert model.y_is_log_.tolist() == [log]
 
 
 def test_few_labels_and_the_paper_stay_linear(tiny, tiny_paper, train):
@@ -240,6 +264,28 @@ def test_two_values_keep_the_order_of_the_crystals():
     assert not scale.with_margins(predicted, binary, weight).floor_margin.any()
 
 
+def test_margins_suit_the_labels_of_weight():
+    rng = np.random.default_rng(0)
+    small, large = rng.uniform(0.02, 0.1, 40), rng.uniform(0.5, 2, 40)
+    zeros = np.zeros(60)
+    # A margin suits the first hundred; of the others it would take the small ones away.
+    columns = np.concatenate([zeros, large, zeros, small])[:, None]
+    found = np.concatenate([rng.uniform(0, 0.1, 60), large, zeros, small])[:, None]
+    for heavy, margin in ((slice(100), True), (slice(100, None), False)):
+        weight = np.full(200, 1e-6)
+        weight[heavy] = 1
+        scale = TargetScale.fit(columns, weight, np.array([False]))
+        predicted = (found - scale.mean) / scale.scale
+        assert (scale.with_margins(predicted, columns, weight).floor_margin[0] > 0) == margin
+
+
+def test_a_regressor_has_margins(tiny, elastic):
+    structures, y = elastic
+    many_zero = np.maximum(np.asarray(y[:60]) - np.quantile(y[:60], 0.6), 0)
+    model = DSSLRegressor(**{**tiny, "max_epochs": 0}, kernel_share=1, target_scale="linear")
+    assert model.fit(structures[:60], many_zero).y_floor_margin_[0] > 0
+
+
 def test_margins_of_a_regressor_survive_a_file(tiny, elastic, tmp_path):
     structures, y = elastic
     many_zero = np.maximum(np.asarray(y[:60]) - np.quantile(y[:60], 0.6), 0)
@@ -299,6 +345,44 @@ def test_shrinking_knows_weights_and_missing_labels():
     again = scale.shrunk(*repeated, np.ones(times.sum()))
     assert once.scale < scale.scale
     np.testing.assert_allclose([once.mean, once.scale], [again.mean, again.scale])
+
+
+def test_no_shrinking_within_a_standard_error():
+    n = 100
+    columns, weight = np.random.default_rng(0).normal(size=(n, 1)), np.ones(n)
+    scale = TargetScale.fit(columns, weight, np.zeros(1, bool))
+    learned = scale.standardize(columns)
+    center = np.sort(learned[:, 0])[n // 2 - 1]
+    # Off the median by as good as nothing, in turn to the right and to the wrong side.
+    away = np.where(np.argsort(np.argsort(columns, axis=0), axis=0) % 2, 1.0, -1.0) - 0.01
+    predicted = center + 1e-3 * np.sign(learned - center) * away
+    np.testing.assert_array_equal(scale.shrunk(predicted, columns, weight).scale, scale.scale)
+
+
+def test_a_regressor_shrinks_by_the_labels_of_weight(tiny, elastic):
+    """Shrinking suits labels at the median, but these hardly count."""
+    structures, y = elastic
+    heavy = np.arange(120) < 20
+    labels, weight = np.where(heavy, y[:120], np.median(y[:20])), np.where(heavy, 1.0, 1e-6)
+    model = DSSLRegressor(**{**tiny, "max_epochs": 0}, kernel_share=1, target_scale="linear")
+    model.fit(structures[:120], labels, sample_weight=weight)
+    _, deviation = mean_and_scale(labels[:, None], weight)
+    assert model.y_scale_[0] == pytest.approx(deviation[0])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_two_thirds_of_the_labels_are_within_the_calibrated_deviation(weighted):
+    rng = np.random.default_rng(0)
+    columns = np.where(rng.random(400) < 0.6, 0.0, rng.lognormal(size=400))[:, None]
+    found = LeftOut(rng.normal(-0.5, 1, size=(400, 1)), rng.uniform(0.5, 2, (400, 1)))
+    weight = np.where(weighted & (found.deviations[:, 0] < 1), 20.0, 1.0)
+    scale = TargetScale.fit(columns, weight, np.zeros(1, bool))
+    predicted = scale.restore(found.predictions)
+    std = scale.calibration(found, columns, weight) * found.deviations * scale.scale
+    within = np.abs(predicted - columns) <= std
+    counts = np.where((predicted > 0) | (columns > 0), weight[:, None], 0.0)
+    assert 0.2 < (counts == 0).mean() < 0.6
+    assert np.average(within, weights=counts) == pytest.approx(0.683, abs=0.01)
 
 
 def test_only_absolute_errors_shrink(tiny, elastic):
