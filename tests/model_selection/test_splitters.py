@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +25,7 @@ from dssl_sklearn.model_selection import (
     ClusterKFold,
     FormulaKFold,
     PrototypeKFold,
+    groups,
     structure_groups,
 )
 
@@ -185,6 +188,19 @@ def test_polymorphs_stay_together():
     assert of_structure[2] != of_structure[0]
 
 
+def test_symprec_is_how_far_sites_may_be_off():
+    salt = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.69), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    off = salt.copy()
+    off.translate_sites([0], [0.05, 0, 0], frac_coords=False)
+    labels = [structure_groups([off], by="prototype", symprec=s)[0] for s in (0.01, 0.2)]
+    assert (labels[0] != "225 AB", labels[1]) == (True, "225 AB")
+    with pytest.raises(InvalidInputError, match="only 1 different"):
+        next(PrototypeKFold(2, symprec=0.2).split([off, salt]))
+    assert len(list(PrototypeKFold(2).split([off, salt]))) == 2
+
+
 def test_labels_serve_as_groups(crystals):
     labels = structure_groups(crystals[:9])
     folds = list(LeaveOneGroupOut().split(crystals[:9], groups=labels))
@@ -195,6 +211,28 @@ def test_clusters_repeat(crystals):
     first = structure_groups(crystals, by="cluster", n_clusters=4)
     assert (first == structure_groups(crystals, by="cluster", n_clusters=4)).all()
     assert set(first) == {0, 1, 2, 3}
+
+
+def test_clusters_follow_the_seed(crystals, fitted_pretrainer):
+    settings = {"pretrained": fitted_pretrainer, "n_clusters": 12}
+
+    def tests(seed):
+        splitter = ClusterKFold(2, random_state=seed, **settings)
+        return [test.tolist() for _, test in splitter.split(crystals)]
+
+    assert tests(7) == tests(7) != tests(None)
+    labels = structure_groups(crystals, "cluster", random_state=7, **settings)
+    first, second = tests(7)
+    assert not set(labels[first]) & set(labels[second])
+
+
+def test_every_feature_counts_alike_for_clusters(monkeypatch):
+    kind = np.arange(100) % 2
+    far = np.random.default_rng(0).uniform(-1000, 1000, 100)
+    embed = SimpleNamespace(transform=lambda _: np.column_stack([far, 0.01 * kind]))
+    monkeypatch.setattr(groups, "resolve_pretrained", lambda _: embed)
+    labels = structure_groups([None] * 100, by="cluster", n_clusters=2)
+    assert abs(np.corrcoef(labels, kind)[0, 1]) > 0.99
 
 
 def test_mistakes_are_explained(crystals):

@@ -101,6 +101,21 @@ class TestCoverage:
         errors = np.sort(np.abs(y - y.mean()))
         assert np.diff(intervals)[0, 0] / 2 == pytest.approx(errors[rank - 1])
 
+    def test_cv_plus_takes_ranks_among_the_models_of_the_folds(self, elastic_table):
+        X, y, new = elastic_table[0][:39], elastic_table[1][:39], elastic_table[0][39:44]
+        cv = KFold(3)
+        model = ConformalRegressor(Ridge(), method="cv+", confidence_level=0.8, cv=cv).fit(X, y)
+        low, high = [], []
+        for train, test in cv.split(X):
+            fold = Ridge().fit(X[train], y[train])
+            error = np.abs(y[test] - fold.predict(X[test]))
+            low.append(fold.predict(new)[:, None] - error)
+            high.append(fold.predict(new)[:, None] + error)
+        rank = int(np.ceil(0.8 * 40))
+        low, high = (np.sort(np.hstack(ends), axis=1) for ends in (low, high))
+        expected = np.column_stack([low[:, 39 - rank], high[:, rank - 1]])
+        np.testing.assert_allclose(model.predict_interval(new)[1], expected)
+
     @pytest.mark.parametrize("table", ["elastic_table", "dielectric_table"])
     @pytest.mark.parametrize("level", [0.8, 0.9, 0.95])
     def test_of_split_is_as_stated(self, table, level, request):
@@ -417,7 +432,7 @@ class TestInterface:
     def test_weights_reach_the_fits_inside(self, make, elastic_table):
         X, y = elastic_table[0][:40], elastic_table[1][:40]
         weight = np.linspace(0.1, 5, 40)
-        folds = [(np.arange(20), np.arange(20, 40)), (np.arange(20, 40), np.arange(20))]
+        folds = [(np.arange(20, 40), np.arange(20)), (np.arange(20), np.arange(20, 40))]
         model = ConformalRegressor(make(), confidence_level=0.75, cv=folds)
 
         def weighted(rows):
@@ -429,7 +444,7 @@ class TestInterface:
         np.testing.assert_allclose(model.predict(X), halves[0])
         model.set_params(method="cv+").fit(X, y, sample_weight=weight)
         np.testing.assert_allclose(model.predict(X), weighted(np.arange(40)).predict(X))
-        left_out = np.where(np.arange(40) < 20, halves[1], halves[0])
+        left_out = np.where(np.arange(40) < 20, *halves)
         np.testing.assert_allclose(model.mapie_.conformity_scores, np.abs(y - left_out))
 
     @pytest.mark.parametrize("method", METHODS)
@@ -570,6 +585,7 @@ class TestBadInput:
             ({"cv": 100}, "cv=100 folds of 40"),
             ({"normalize": "yes"}, "normalize"),
             ({"confidence_level": 0.95}, "needs at least 20 structures for calibration, got 8"),
+            ({"confidence_level": 0.05}, "needs at least 20 structures for calibration, got 8"),
         ],
     )
     def test_parameters(self, params, match, elastic_table):
