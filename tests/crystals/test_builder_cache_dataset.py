@@ -268,6 +268,15 @@ def test_processes_take_pieces_of_a_corpus(real_corpus):
     assert_same_dataset(GraphDataset.concatenate(pieces), expected)
 
 
+def test_every_copy_of_a_bad_crystal_is_named():
+    fine = [Crystal(np.array([29]), np.zeros((1, 3)), a * np.eye(3)) for a in (3.0, 3.1)]
+    bad = Crystal(np.array([1, 1]), np.zeros((2, 3)), 3.3 * np.eye(3))
+    graphs_of(fine[:1])
+    graphs, reasons = BUILDER.usable_graphs([fine[0], bad, fine[1], bad])
+    assert set(reasons) == {1, 3}
+    assert [graph.crystal.lattice[0, 0] for graph in graphs] == [3.0, 3.1]
+
+
 @pytest.mark.usefixtures("small_chunks")
 def test_bad_positions_over_several_chunks(real_structures):
     bad = [None, *real_structures[:7], None]
@@ -281,6 +290,15 @@ def test_bad_positions_over_several_chunks(real_structures):
 
 def test_graphs_pass_through(graphs):
     assert all(a is b for a, b in zip(graphs_of(graphs), graphs, strict=True))
+
+
+@pytest.mark.parametrize("also_structures", [False, True])
+def test_graphs_in_a_list_keep_their_order(real_structures, graphs, dataset, also_structures):
+    items = list(graphs)
+    if also_structures:
+        items[1::3] = real_structures[1::3]
+    assert_same_dataset(BUILDER.dataset(items), dataset)
+    assert all(a is b for a, b in zip(graphs_of(items), graphs, strict=True))
 
 
 def test_a_dataset_passes_through(dataset):

@@ -318,6 +318,14 @@ def test_atoms_that_are_too_close_are_refused(frac, names):
     assert errors[0].startswith(f"two atoms too close: {names}")
 
 
+def test_what_is_refused_is_named_across_blocks(monkeypatch):
+    monkeypatch.setattr(neighbors, "_PAIRS_PER_BLOCK", 1)
+    fine = one_atom(3 * np.eye(3))
+    double = Crystal(np.array([1, 1]), np.zeros((2, 3)), 3 * np.eye(3))
+    _, errors = build_graphs(CrystalTable.of([fine, fine, double, fine, double]), 8.0, 12)
+    assert set(errors) == {2, 4}
+
+
 def test_an_atom_on_its_own_image_is_refused():
     crystal = one_atom(np.diag([0.01, 4.0, 4.0]))
     _, errors = build_graphs(CrystalTable.of([crystal]), 8.0, 12)

@@ -158,6 +158,16 @@ class TestDuplicates:
         assert self.duplicates(simple(4.23)) == []
         assert self.duplicates(simple(4.23), tolerance=0.2) == [1]
 
+    @pytest.mark.parametrize("difference, found", [(0.0049, [2]), (0.0051, [])])
+    def test_tolerance_is_that_of_the_farthest_neighbors(self, difference, found):
+        # Those of a simple cubic crystal are two lattice constants away.
+        po = [Structure(Lattice.cubic(a), ["Po"], [[0, 0, 0]]) for a in (3, 3 + difference)]
+        assert self.duplicates(*po) == found
+
+    def test_a_distortion_that_keeps_the_mean_distance(self):
+        cells = (Lattice.cubic(3.0), Lattice.tetragonal(2.97, 3.06), Lattice.cubic(3.0))
+        assert self.duplicates(*(Structure(cell, ["Po"], [[0, 0, 0]]) for cell in cells)) == [3]
+
     def test_targets_that_contradict(self):
         y = [1.0, 1.01, 3.0, *np.linspace(0, 4, 60)]
         X = [simple(), simple(), simple(), *(simple(4.5 + 0.05 * k) for k in range(60))]
