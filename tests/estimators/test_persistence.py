@@ -80,6 +80,16 @@ class TestPretrainer:
             np.testing.assert_array_equal(other.transform(new), found[0].transform(new))
             assert other.objectives_ == fitted.objectives_
 
+    def test_an_embedder_is_as_good_a_start(self, tiny, corpus, path, new):
+        embedder = DSSLPretrainer(**{**tiny, "max_epochs": 0}).fit(corpus)
+        embedder.save(path)
+        found = [
+            DSSLPretrainer(pretrained=start, max_epochs=1, random_state=0).fit(corpus)
+            for start in (embedder, path)
+        ]
+        assert found[0].history_[:, "train_loss"] == found[1].history_[:, "train_loss"]
+        np.testing.assert_array_equal(found[0].transform(new), found[1].transform(new))
+
     def test_comes_back_twice(self, fitted, path, new):
         once = there_and_back(fitted, path)
         np.testing.assert_array_equal(

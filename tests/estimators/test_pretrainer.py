@@ -113,6 +113,11 @@ class TestValidation:
         pretrainer = DSSLPretrainer(**tiny, validation_fraction=0).fit(corpus)
         assert "valid_loss" not in pretrainer.history_[-1]
 
+    def test_the_schedule_ends_with_the_training_of_the_others(self, tiny, corpus):
+        pretrainer = DSSLPretrainer(**tiny, validation_fraction=0.5).fit(corpus)
+        n_steps = sum(pretrainer.history_[:, "train_batch_count"])
+        assert dict(pretrainer.net_.callbacks_)["schedule"].n_steps == n_steps
+
     def test_which_are_held_out_follows_the_seed(self, tiny, corpus):
         def held_out(seed):
             pretrainer = DSSLPretrainer(**{**tiny, "random_state": seed}).fit(corpus)

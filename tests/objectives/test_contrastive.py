@@ -3,7 +3,7 @@ import torch
 
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.objectives import CONTRASTIVE_LOSSES, Contrastive
-from dssl_sklearn.objectives.losses import ntxent_loss
+from dssl_sklearn.objectives.losses import barlow_loss, ntxent_loss
 
 
 def make_head(objective, seed=0):
@@ -12,10 +12,13 @@ def make_head(objective, seed=0):
 
 
 def test_two_views_are_drawn_alike_and_independently(random_batch, encode):
-    first, second = Contrastive(move=0.5, move_kind="sphere", strain=0.01).specs()
+    objective = Contrastive(move=0.5, move_kind="sphere", strain=0.01, mask_ratio=0.1)
+    first, second = objective.specs()
     assert (first.draw, second.draw) == (0, 1)
     assert first.move == second.move == 0.5
     assert first.move_kind == second.move_kind == "sphere"
+    assert first.strain == second.strain == 0.01
+    assert first.mask_ratio == second.mask_ratio == 0.1
     views = encode((first, second), random_batch())
     assert not torch.allclose(views[first].crystals, views[second].crystals)
 
@@ -25,6 +28,14 @@ def test_two_views_are_drawn_alike_and_independently(random_batch, encode):
 def test_gradients_reach_every_weight(random_batch, assert_trains, loss, widths):
     objective = Contrastive(loss=loss, projector=widths)
     assert_trains(objective, make_head(objective), random_batch((5, 1, 3, 4, 2)))
+
+
+def test_redundancy_is_that_of_the_loss(random_batch, encode):
+    objective = Contrastive(projector=(), redundancy=0.5)
+    batch = random_batch()
+    first, second = encode(objective.specs(), batch).values()
+    expected = barlow_loss(first.crystals, second.crystals, 0.5)
+    torch.testing.assert_close(make_head(objective)([first, second], batch).loss, expected)
 
 
 @pytest.mark.parametrize("loss", CONTRASTIVE_LOSSES)

@@ -108,19 +108,20 @@ def slow_outcome(head, rows, names, values):
 
 
 @pytest.mark.parametrize("some_unknown", [False, True])
-def test_loss_and_errors_against_a_loop(batch, encode, some_unknown):
+@pytest.mark.parametrize("objective", [BOTH, replace(BOTH, site=("charge",))])
+def test_loss_and_errors_against_a_loop(batch, encode, objective, some_unknown):
     if some_unknown:
         batch.site_properties["feature"][2:5, 1] = torch.nan
         batch.site_properties["charge"][0] = torch.inf
         batch.crystal_properties["moduli"][1] = torch.nan
-    head = make_head(BOTH, batch)
-    (view,) = encode(BOTH.specs(), batch).values()
+    head = make_head(objective, batch)
+    (view,) = encode(objective.specs(), batch).values()
     outcome = head([view], batch)
-    site = slow_outcome(head.site, view.sites, BOTH.site, batch.site_properties)
-    crystal = slow_outcome(head.crystal, view.crystals, BOTH.crystal, batch.crystal_properties)
+    site = slow_outcome(head.site, view.sites, objective.site, batch.site_properties)
+    crystal = slow_outcome(head.crystal, view.crystals, objective.crystal, batch.crystal_properties)
     # Each property counts once, whatever the length of its vector.
     assert outcome.loss.item() == pytest.approx(np.mean([*site[0], *crystal[0]]))
-    errors = dict(zip([*BOTH.site, *BOTH.crystal], [*site[1], *crystal[1]], strict=True))
+    errors = dict(zip([*objective.site, *objective.crystal], [*site[1], *crystal[1]], strict=True))
     assert {k: v.item() for k, v in outcome.metrics.items()} == {
         f"{name}_mae": pytest.approx(error) for name, error in errors.items()
     }

@@ -76,3 +76,14 @@ def test_parts_of_an_epoch_follow_from_seed_and_epoch(tiny, elastic):
         found.append(torch.initial_seed())
         del pretrainer.net_.history[-1]
     assert found[0] == found[1]
+
+
+def test_every_epoch_draws_views_anew(tiny, elastic, dataset):
+    net = DSSLPretrainer(**tiny).fit(elastic[0][:16]).net_
+    net.module_.train()
+    clean = dataset.graphs.batch(np.arange(8))
+    drawn = []
+    for _ in range(2):
+        net.on_epoch_begin(net)
+        drawn.append([e.view.batch.positions for e in net.infer(clean).views.values()])
+    assert not all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))

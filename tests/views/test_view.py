@@ -52,6 +52,13 @@ def test_all_changes_at_once(random_batch, brute_distances):
     torch.testing.assert_close(view.batch.edge_distance, brute_distances(view.batch))
 
 
+def test_moves_are_of_the_kind_asked_for(random_batch):
+    batch = random_batch()
+    view = draw_view(batch, ViewSpec(move=0.5, move_kind="sphere"), generator())
+    length = (view.batch.positions - batch.positions).norm(dim=1)
+    torch.testing.assert_close(length, torch.full_like(length, 0.5))
+
+
 def test_targets_do_not_travel_with_the_view(random_batch):
     batch = random_batch(properties=("magmom",))
     batch = replace(batch, crystal_properties={"energy": torch.zeros(len(batch))})
