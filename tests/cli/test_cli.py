@@ -219,13 +219,19 @@ def test_force_replaces(folder, model, tmp_path):
     assert out.read_text().startswith("id,K\n")
 
 
-@pytest.mark.parametrize("command", ["fit", "pretrain"])
-def test_interrupted_training_writes_nothing(folder, tmp_path, monkeypatch, capsys, command):
-    def press_ctrl_c(*_, **__):
-        signal.raise_signal(signal.SIGINT)
-
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Press Ctrl-C in the first step, also where this process was started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     for net in (PropertyNet, PretextNet):
-        monkeypatch.setattr(net, "train_step", press_ctrl_c)
+        monkeypatch.setattr(net, "train_step", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupted")
+@pytest.mark.parametrize("command", ["fit", "pretrain"])
+def test_interrupted_training_writes_nothing(folder, tmp_path, capsys, command):
     target = ["--target", "K", "--pretrained", "none"] if command == "fit" else []
     args = [folder / "labels.csv", *target, "--out", tmp_path / "w.safetensors", "--quiet"]
     assert run(command, *args) == 130
