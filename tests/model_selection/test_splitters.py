@@ -243,7 +243,7 @@ def test_mistakes_are_explained(crystals):
     with pytest.raises(InvalidInputError, match="pretrained is None"):
         structure_groups(crystals, by="cluster", pretrained=None)
     broken = Structure(Lattice.cubic(4), ["Na", "Na"], [[0, 0, 0], [0, 0, 0]])
-    with pytest.raises(InvalidStructureError, match="structure 1: no space group"):
+    with pytest.raises(InvalidStructureError, match=r"structure 1 \(Na2\): no space group"):
         structure_groups([crystals[0], broken], by="prototype")
 
 
