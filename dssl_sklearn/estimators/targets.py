@@ -184,6 +184,7 @@ def known_targets(
 def _no_number_in(y: Any, error: Exception, classifier: str) -> str:  # noqa: ANN401
     """Say which target is no number, as far as one can be named, and what to take for classes."""
     try:
+        np.ndim(y)  # of rows of different lengths there is none, and pandas fills them up
         table = pd.DataFrame(y).astype(object)
     except (TypeError, ValueError, OverflowError):
         return f": {error}"
