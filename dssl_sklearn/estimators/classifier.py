@@ -30,13 +30,13 @@ from dssl_sklearn.estimators.record import target_names
 from dssl_sklearn.estimators.skipping import UsableGraphs
 from dssl_sklearn.estimators.streaming import stream
 from dssl_sklearn.estimators.targets import (
+    check_complete,
     check_length,
     check_sample_weight,
     class_targets,
     detached,
     warn_of_order,
 )
-from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.training.losses import ClassLoss
 
 #: Least score of a class in the Gaussian process, so that none is impossible.
@@ -340,12 +340,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         given = np.asarray(detached(y), dtype=object).ravel()
         predicted = self.predict(X)
         for labels, wrong in ((given, "y is missing"), (predicted, "there is no prediction")):
-            missing = np.flatnonzero(pd.isna(labels))
-            if len(missing):
-                raise InvalidInputError(
-                    f"{wrong} for {len(missing)} of {len(labels)} structure(s), the first at "
-                    f"position {missing[0]}; score needs both of all: leave these out."
-                )
+            check_complete(pd.isna(labels), wrong, "score needs both of all")
         # Truth values in an array of objects, as pandas leaves them where some were missing, are
         # classes for `fit`, but no type of target that scikit-learn knows.
         labels = np.array(given.tolist())

@@ -161,10 +161,8 @@ def _read(source: str, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, config = read_weights(source)
     if config.get("class") != name:
         raise WeightsError(f"{source!r} holds a {str(config.get('class'))[:80]}, not a {name}")
-    try:
+    with _explained(source):
         check_description(config, tensors)
-    except WeightsError as error:
-        raise WeightsError(f"{source!r} has a description that does not fit: {error}") from error
     # Nothing that a file says may decide where later calls read or write, or what code they run.
     return tensors, {**config, "params": _kept(config["params"])}
 

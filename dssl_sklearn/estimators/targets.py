@@ -172,13 +172,31 @@ def known_targets(
             f"y has shape {targets.shape}, expected one target per structure: (n_structures,); "
             "take the targets one by one."
         )
-    missing = np.flatnonzero(np.isnan(targets))
-    if len(missing):
-        raise InvalidInputError(
-            f"y is missing (NaN) for {len(missing)} of {len(targets)} structure(s), the first at "
-            f"position {missing[0]}; {purpose} needs the true values: leave these out."
-        )
+    check_complete(np.isnan(targets), "y is missing (NaN)", f"{purpose} needs the true values")
     return targets
+
+
+def check_complete(missing: NDArray[np.bool_], what: str, need: str) -> None:
+    """Make sure that nothing is missing of any structure.
+
+    Parameters
+    ----------
+    missing : ndarray of shape (n_structures,), bool
+        Where something is.
+    what, need : str
+        What that means, and what it is needed for, for the message.
+
+    Raises
+    ------
+    InvalidInputError
+        If something is missing.
+    """
+    rows = np.flatnonzero(missing)
+    if len(rows):
+        raise InvalidInputError(
+            f"{what} for {len(rows)} of {len(missing)} structure(s), the first at position "
+            f"{rows[0]}; {need}: leave these out."
+        )
 
 
 def _no_number_in(y: Any, error: Exception, classifier: str) -> str:  # noqa: ANN401

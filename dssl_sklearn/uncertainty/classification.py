@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from dssl_sklearn._optional import import_optional
-from dssl_sklearn.estimators.targets import class_targets
+from dssl_sklearn.estimators.targets import check_complete, class_targets
 from dssl_sklearn.exceptions import InvalidInputError
 from dssl_sklearn.uncertainty._conformal import ConformalEstimator
 from dssl_sklearn.uncertainty._mapie import indexable_rows
@@ -265,10 +265,5 @@ def _known_classes(y: Any) -> NDArray[Any]:  # noqa: ANN401
         If some are missing.
     """
     classes, codes = class_targets(y, regressor="ConformalRegressor")
-    missing = np.flatnonzero(codes < 0)
-    if len(missing):
-        raise InvalidInputError(
-            f"y is missing for {len(missing)} of {len(codes)} structure(s), the first at position "
-            f"{missing[0]}; calibration needs the true classes: leave these out."
-        )
+    check_complete(codes < 0, "y is missing", "calibration needs the true classes")
     return classes[codes]
