@@ -62,7 +62,7 @@ def errors(
     result = []
     for share in SHARES:
         mixed = copy.copy(model)
-        mixed.kernel_ = None if part is None else replace(part, share=share)
+        mixed.kernel_ = None if part is None else replace(part, share=np.array([share]))
         result.append(float(np.abs(mixed.predict(tested[0]) - tested[1]).mean()))
     return result
 

@@ -301,7 +301,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         *,
         n_outputs: int,
         compare: Callable[[], ComparedCrystals],
-    ) -> tuple[NDArray[Any], dict[str, Any]]:
+    ) -> tuple[NDArray[Any], dict[str, Any], None]:
         """Fit the Gaussian process to ones and zeros."""
         scores = np.eye(n_outputs)[y]
         prior = np.average(scores, axis=0, weights=weight)
@@ -311,7 +311,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         if share and len(y) >= MIN_LABELS and (recipe.max_epochs or share == 1):
             standardized = (scores - prior) / _deviation(prior)
             kernel, _ = KernelPart.fit(share, compare(), standardized, weight, jointly=True)
-        return y, {"kernel_": kernel, "class_prior_": prior}
+        return y, {"kernel_": kernel, "class_prior_": prior}, None
 
     def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:  # noqa: ANN401
         """Share of crystals whose class is predicted.
@@ -400,7 +400,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         scores = outputs * _deviation(self.class_prior_) + self.class_prior_
         scores = usable.spread(np.clip(scores, _SMALLEST_SCORE, 1.0))
         kernel = scores / scores.sum(axis=1, keepdims=True)
-        mixed: NDArray[np.float64] = network + self.kernel_.share * (kernel - network)
+        mixed: NDArray[np.float64] = network + self.kernel_.shares * (kernel - network)
         return mixed
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: ANN401

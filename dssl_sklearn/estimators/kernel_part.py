@@ -143,8 +143,8 @@ class KernelPart:
 
     Attributes
     ----------
-    share : float
-        Its share of the prediction, from 0 to 1.
+    share : ndarray of shape (n_outputs,)
+        Its share of the prediction of each target, from 0 to 1.
     columns : ndarray of shape (n_outputs,), bool
         Which targets it predicts; those with fewer than 20 labels among the crystals compared with
         are left to the network.
@@ -156,7 +156,7 @@ class KernelPart:
         Factors of the process's standard deviations.
     """
 
-    share: float
+    share: NDArray[np.float64]
     columns: NDArray[np.bool_]
     process: GaussianProcess
     encoder: FrozenEncoder | None
@@ -164,7 +164,7 @@ class KernelPart:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Share of the prediction of each target, shape (n_outputs,)."""
+        """The same, 0 for targets that it does not predict."""
         return np.where(self.columns, self.share, 0.0)
 
     @classmethod
@@ -210,7 +210,8 @@ class KernelPart:
             every[:, columns] = some
         if share < 1:
             share *= len(rows) / len(targets)
-        return cls(share, columns, process, compared.encoder, np.ones(len(columns))), left_out
+        shares = np.full(len(columns), float(share))
+        return cls(shares, columns, process, compared.encoder, np.ones(len(columns))), left_out
 
     def predict(self, graphs: GraphDataset, batch_size: int) -> NDArray[np.float64]:
         """Predict standardized targets, shape (n_crystals, n_outputs); 0 where it has no share."""
@@ -241,7 +242,7 @@ class KernelPart:
     def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and a description of them, for a file of weights."""
         tensors = prefixed(_PROCESS, self.process.to_tensors())
-        description: dict[str, Any] = {"share": self.share, "architecture": None}
+        description: dict[str, Any] = {"share": self.share.tolist(), "architecture": None}
         description["columns"] = self.columns.tolist()
         description["calibration"] = self.calibration.tolist()
         if self.encoder is not None:
@@ -267,9 +268,7 @@ class KernelPart:
         WeightsError, InvalidInputError
             If tensors and description do not fit.
         """
-        share = description["share"]
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise WeightsError(f"its kernel has a share of {str(share)[:80]}")
+        share = _shares(description["share"], n_outputs)
         # Not in files from before single targets could be left out.
         columns = np.array(description.get("columns", [True] * n_outputs))
         if columns.dtype != bool or columns.shape != (n_outputs,):
@@ -282,7 +281,7 @@ class KernelPart:
         ):
             raise WeightsError(f"its kernel has no factor for each of {n_outputs} outputs")
         if description["architecture"] is None:
-            return cls(float(share), columns, process, None, calibration)
+            return cls(share, columns, process, None, calibration)
         architecture = Architecture(**description["architecture"])
         check_shapes(architecture.build, tensors, _ENCODER)
         with seeded(0, "cpu"):
@@ -296,7 +295,16 @@ class KernelPart:
             answers = linear_layer(zeros(n_answers, width), zeros(n_answers))
             load_state(answers, tensors, _ANSWERS, source)
         encoder = FrozenEncoder(architecture, network.eval(), answers)
-        return cls(float(share), columns, process, encoder, calibration)
+        return cls(share, columns, process, encoder, calibration)
+
+
+def _shares(found: Any, n_outputs: int) -> NDArray[np.float64]:  # noqa: ANN401 - of any file
+    """One share for each output; files from before they could differ hold a single number."""
+    shares = found if isinstance(found, list) else [found] * n_outputs
+    numbers = all(isinstance(s, int | float) and not isinstance(s, bool) for s in shares)
+    if len(shares) != n_outputs or not numbers or not all(0 <= s <= 1 for s in shares):
+        raise WeightsError(f"its kernel has a share of {str(found)[:80]}")
+    return np.array(shares, dtype=float)
 
 
 def warn_of_no_process(

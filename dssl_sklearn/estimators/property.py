@@ -30,6 +30,7 @@ from dssl_sklearn.estimators.kernel_part import (
     KernelPart,
     warn_of_no_process,
 )
+from dssl_sklearn.estimators.kernel_share import ShareChoice
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.older_files import with_members, with_scale
 from dssl_sklearn.estimators.persistence import Persistent
@@ -48,6 +49,7 @@ from dssl_sklearn.training.callbacks import FreezeFirst
 from dssl_sklearn.training.data import CrystalDataset
 from dssl_sklearn.training.distributed import net_class
 from dssl_sklearn.training.inference import embed
+from dssl_sklearn.training.late_labels import LateLabels, found_shares
 from dssl_sklearn.training.nets import PropertyNet
 from dssl_sklearn.training.seeding import seeded
 from dssl_sklearn.training.weights import load_state, prefixed
@@ -126,7 +128,7 @@ class PropertyEstimator(Persistent):
             frozen = FrozenEncoder.of(pretrainer)
             return ComparedCrystals.of(frozen, graphs, seed, recipe.batch_size)
 
-        learned_y, beside = self._fit_beside(
+        learned_y, beside, choice = self._fit_beside(
             recipe, graphs, y[rows], sample_weight[rows], n_outputs=n_outputs, compare=compare
         )
         warn_of_no_process(self.kernel_share, recipe.max_epochs, beside["kernel_"], y[rows])
@@ -145,14 +147,19 @@ class PropertyEstimator(Persistent):
         )
         with seeded(seed, self._resolve_device()):
             encoder, learned = self._encoder(architecture, pretrainer)
-            net = self._make_net(encoder, head, len(dataset), seed, learned)
+            net = self._make_net(encoder, head, len(dataset), seed, learned, choice=choice)
             net.initialize()
             if recipe.standardize:
                 _standardize(net, dataset.graphs)
             if recipe.max_epochs:
                 with last_good(self, net, architecture, head, record, **of_targets):
                     settings = {"freeze_epochs": self.freeze_epochs, "head": self.head_params}
+                    if choice is not None:
+                        settings["n_late_labels"] = len(choice.rows)
                     train(self, net, dataset, recipe, learned=learned, **settings)
+        if choice is not None:
+            share = np.array(found_shares(net.history, n_outputs))
+            of_targets["kernel_"] = replace(of_targets["kernel_"], share=share)
         self.__dict__.pop("pretrainer_", None)
         self.__dict__.update(of_targets)
         return self._set_fitted(net, architecture, head, record)
@@ -167,10 +174,11 @@ class PropertyEstimator(Persistent):
         *,
         n_outputs: int,
         compare: Callable[[], ComparedCrystals],
-    ) -> tuple[NDArray[Any], dict[str, Any]]:
+    ) -> tuple[NDArray[Any], dict[str, Any], ShareChoice | None]:
         """Fit all but the network: targets for it to learn, and fitted attributes by name.
 
-        `compare` describes the labeled crystals, those of `graphs`, for a Gaussian process.
+        `compare` describes the labeled crystals, those of `graphs`, for a Gaussian process. If its
+        share is to be chosen, what chooses it comes last.
         """
 
     def _usable(
@@ -284,6 +292,8 @@ class PropertyEstimator(Persistent):
         n_crystals: int,
         seed: int,
         learned: str | None = None,
+        *,
+        choice: ShareChoice | None = None,
     ) -> PropertyNet:
         recipe = self._resolved_recipe()
         kwargs = self._net_kwargs(recipe, n_crystals, seed)
@@ -297,6 +307,9 @@ class PropertyEstimator(Persistent):
             frozen = learned or "encoder.*"
             # Before early stopping, which has to be the last one.
             kwargs["callbacks"].insert(0, ("freeze", FreezeFirst(frozen, int(self.freeze_epochs))))
+        if choice is not None:
+            late = LateLabels(choice.rows, choice, choice.usual.tolist())
+            kwargs["callbacks"].insert(0, ("late_labels", late))
         kwargs |= {f"module__{name}": value for name, value in head.items()}
         make = net_class(PropertyNet, self.net_params)
         return make(

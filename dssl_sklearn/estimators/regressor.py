@@ -22,6 +22,7 @@ from dssl_sklearn.estimators.kernel_part import (
     KernelPart,
     check_alone,
 )
+from dssl_sklearn.estimators.kernel_share import ShareChoice
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.property import PropertyEstimator
@@ -489,7 +490,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         *,
         n_outputs: int,
         compare: Callable[[], ComparedCrystals],
-    ) -> tuple[NDArray[Any], dict[str, Any]]:
+    ) -> tuple[NDArray[Any], dict[str, Any], ShareChoice | None]:
         """Choose the scale of the targets, and fit the Gaussian process to them."""
         share = recipe.kernel_share
         compared, enough = None, np.zeros(y.shape[1], dtype=bool)
@@ -504,7 +505,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         log = _logarithms(recipe.target_scale, y, weight, compared)
         scale = TargetScale.fit(y, weight, log, numbered(graphs))
         standardized = scale.standardize(y).astype(np.float32)
-        kernel = None
+        kernel, choice = None, None
         if compared is not None and share:
             kernel, left_out = KernelPart.fit(
                 share, compared, standardized, weight.astype(np.float32)
@@ -515,8 +516,18 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             rows = compared.rows
             calibration = scale.calibration(left_out, y[rows], weight[rows])
             kernel = replace(kernel, calibration=calibration)
+            if self.kernel_share is None and not self.early_stopping and recipe.max_epochs > 1:
+                choice = ShareChoice.of(
+                    kernel,
+                    compared,
+                    left_out=left_out.predictions,
+                    y=y,
+                    weight=weight,
+                    scale=scale,
+                    power=1 if recipe.loss == "mae" else 2,
+                )
         of_scale = {name: getattr(scale, field) for name, field in _OF_SCALE.items()}
-        return standardized, {"kernel_": kernel, **of_scale}
+        return standardized, {"kernel_": kernel, **of_scale}, choice
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - sklearn.utils.Tags moved between versions
         """Say that several targets are fine."""

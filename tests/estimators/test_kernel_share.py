@@ -1,0 +1,185 @@
+"""The share of the Gaussian process that many labels choose."""
+
+import pickle
+
+import numpy as np
+import pytest
+from skorch.callbacks import Callback
+
+from dssl_sklearn import DSSLRegressor
+from dssl_sklearn.estimators import kernel_share
+from dssl_sklearn.estimators.kernel_share import ShareChoice
+from dssl_sklearn.estimators.target_scale import TargetScale
+
+
+class PowerCut(Callback):
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == self.epoch:
+            raise OSError("power cut")
+
+
+class Weights(Callback):
+    """What counts how much, in every epoch."""
+
+    seen: list = []
+
+    def on_epoch_begin(self, net, dataset_train, **kwargs):
+        self.seen.append(dataset_train.targets["weight"].numpy().copy())
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Let few labels choose."""
+    monkeypatch.setattr(kernel_share, "MIN_CHOSEN", 41)
+    monkeypatch.setattr(kernel_share, "_LATE", 0.3)
+
+
+@pytest.fixture
+def data(elastic, few):
+    return list(elastic[0][:120]), np.asarray(elastic[1][:120], float)
+
+
+@pytest.fixture
+def model(tiny):
+    return DSSLRegressor(**{**tiny, "max_epochs": 10})
+
+
+def choice(left_out, y, *, weight=None, power=1, usual=0.6):
+    columns = np.asarray(y, float).reshape(len(y), -1)
+    n = len(columns)
+    weight = np.ones(n) if weight is None else weight
+    zero, false = np.zeros(columns.shape[1]), np.zeros(columns.shape[1], dtype=bool)
+    scale = TargetScale(false, zero, zero + 1, zero, zero, false, false, zero, zero)
+    left_out = np.asarray(left_out, float).reshape(n, -1)
+    usual = np.full(columns.shape[1], usual)
+    return ShareChoice(np.arange(n), left_out, columns, weight, scale, usual, power)
+
+
+class TestShareChoice:
+    @pytest.fixture
+    def truth(self):
+        return np.random.default_rng(0).normal(size=(200, 1))
+
+    @pytest.fixture
+    def noise(self):
+        return np.random.default_rng(1).normal(size=(200, 2))
+
+    def test_the_better_one_gets_more(self, truth, noise):
+        near, far = truth + 0.05 * noise[:, :1], truth + noise[:, 1:]
+        assert choice(near, truth)(far) > 0.85
+        assert choice(far, truth)(near) < 0.15
+
+    def test_errors_that_cancel_are_shared_evenly(self, truth, noise):
+        error = noise[:, :1]
+        np.testing.assert_allclose(choice(truth + error, truth)(truth - error), [0.5])
+
+    def test_few_labels_hardly_change_it(self, truth, noise):
+        near, far = truth[:20] + 0.3 * noise[:20, :1], truth[:20] + 0.4 * noise[:20, 1:]
+        few = choice(near, truth[:20], usual=0.2)(far)[0]
+        many = choice(np.tile(near, (50, 1)), np.tile(truth[:20], (50, 1)), usual=0.2)
+        assert 0.2 <= few < many(np.tile(far, (50, 1)))[0]
+
+    def test_targets_choose_for_themselves(self, truth, noise):
+        near, far = truth + 0.05 * noise[:, :1], truth + noise[:, 1:]
+        y = np.hstack([truth, truth, truth])
+        y[19:, 2] = np.nan
+        shares = choice(np.hstack([near, far, far]), y)(np.hstack([far, near, near]))
+        assert shares[0] > 0.85
+        assert shares[1] < 0.15
+        assert shares[2] == 0.6  # too few labels
+
+    def test_a_target_of_the_network_alone_stays_with_it(self, truth):
+        left_out = np.full_like(truth, np.nan)
+        assert choice(left_out, truth, usual=0.0)(truth + 1) == 0
+
+    def test_weights_count(self, truth, noise):
+        left_out, network = truth + noise[:, :1], truth + noise[:, :1]
+        left_out[:100], network[100:] = truth[:100], truth[100:]
+        weight = np.where(np.arange(200) < 100, 1.0, 1e-3)
+        assert choice(left_out, truth, weight=weight)(network) > 0.85
+        assert choice(left_out, truth, weight=weight[::-1])(network) < 0.15
+
+    def test_squared_errors_fear_large_ones(self, truth):
+        # The process is right but for a few that it misses by far.
+        left_out, network = truth.copy(), truth + 0.5
+        left_out[:20] -= 3.0
+        absolute, squared = (choice(left_out, truth, power=p)(network)[0] for p in (1, 2))
+        assert squared < absolute - 0.2
+
+
+def test_few_labels_take_the_usual_share(model, elastic):
+    model.fit(elastic[0][:40], elastic[1][:40])
+    assert model.kernel_.share.tolist() == [0.6]
+    assert "kernel_share" not in model.history_[-1]
+
+
+def test_many_labels_choose_it(model, data):
+    model.fit(*data)
+    shares = model.history_[:, "kernel_share"]
+    assert shares[:6] == [0.6] * 6
+    assert shares[6:] == [shares[-1]] * 4
+    assert model.kernel_.share.tolist() == [shares[-1]]
+    # A network that has hardly been trained is worse than the process.
+    assert shares[-1] > 0.65
+
+
+def test_each_target_chooses(model, data):
+    X, y = data
+    y = np.column_stack([y, np.random.default_rng(0).normal(size=len(y)), y])
+    y[30:, 2] = np.nan
+    model.fit(X, y)
+    last = [model.history_[-1][f"kernel_share_{k}"] for k in range(3)]
+    assert model.kernel_.share.tolist() == last
+    assert last[0] > 0.65
+    assert last[2] == 0.6
+
+
+@pytest.mark.parametrize(
+    "params", [{"kernel_share": 0.3}, {"early_stopping": True}, {"max_epochs": 1}]
+)
+def test_is_not_chosen(model, data, params):
+    model.set_params(**params).fit(*data)
+    assert model.kernel_.share.tolist() == [params.get("kernel_share", 0.6)]
+    assert "kernel_share" not in model.history_[-1]
+
+
+def test_what_chooses_joins_late(model, data):
+    Weights.seen = []
+    weight = np.linspace(0.5, 1.5, 120)
+    model.set_params(callbacks=[Weights]).fit(*data, sample_weight=weight)
+    early, late = Weights.seen[:7], Weights.seen[7:]
+    hidden = early[0] == 0
+    assert hidden.sum() == 36
+    for seen in early:
+        np.testing.assert_allclose(seen, np.where(hidden, 0, weight / weight.mean()), rtol=1e-6)
+    for seen in late:
+        np.testing.assert_allclose(seen, weight / weight.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("epochs", [(3, 5), (6,), (7,), (9,)])
+def test_an_interrupted_training_chooses_the_same(model, data, tmp_path, epochs):
+    whole = model.fit(*data)
+    again = DSSLRegressor(**{**model.get_params(), "checkpoint_dir": tmp_path})
+    for epoch in epochs:
+        again.set_params(callbacks=[PowerCut(epoch)])
+        with pytest.raises(OSError, match="power cut"):
+            again.fit(*data)
+    again.set_params(callbacks=None).fit(*data)
+    assert again.history_[:, "kernel_share"] == whole.history_[:, "kernel_share"]
+    assert again.predict(data[0]).tolist() == whole.predict(data[0]).tolist()
+    again.set_params(callbacks=[PowerCut(0)]).fit(*data)  # trains nothing
+    assert again.predict(data[0]).tolist() == whole.predict(data[0]).tolist()
+
+
+def test_files_and_pickles_keep_it(model, data, tmp_path):
+    model.fit(*data)
+    model.save(tmp_path / "model.safetensors")
+    loaded = DSSLRegressor.load(tmp_path / "model.safetensors")
+    assert loaded.kernel_.share.tolist() == model.kernel_.share.tolist()
+    pickled = pickle.dumps(model)
+    assert pickle.loads(pickled).predict(data[0]).tolist() == model.predict(data[0]).tolist()
+    small = pickle.dumps(DSSLRegressor(**{**model.get_params(), "kernel_share": 0.6}).fit(*data))
+    assert len(pickled) < len(small) + 20_000  # no crystals
