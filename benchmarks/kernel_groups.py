@@ -16,14 +16,14 @@ from __future__ import annotations
 import argparse
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from accuracy.tasks import load_task
 from answers import BATCH_SIZE, TARGETS, error, split_of
 from common import write_json
-from pymatgen.core import Element, Lattice, Structure
+from made_up import every_perovskite, perovskites
 
 from dssl_sklearn.crystals.builder import GraphBuilder
 from dssl_sklearn.crystals.graph import DEFAULT_CUTOFF, DEFAULT_MAX_NEIGHBORS
@@ -33,7 +33,9 @@ from dssl_sklearn.estimators.pretrainer import resolve_pretrained
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from made_up import Names
     from numpy.typing import NDArray
+    from pymatgen.core import Structure
     from torch import Tensor
 
     Values = NDArray[np.float64]
@@ -59,15 +61,7 @@ GROUPS: dict[str, Callable[..., list[Tensor]]] = {
     "no arrangement": lambda *groups: [*groups[:4], *groups[5:]],
 }
 PEROVSKITES = "perovskites"
-METALS = (
-    "Li Na K Rb Cs Mg Ca Sr Ba Sc Y La Ti Zr Hf V Nb Ta Cr Mo W Mn Fe Co Ni Cu Zn Al Ga In Si Ge "
-    "Sn Pb Sb Bi Ag Cd Rh Pd"
-)
-#: Anions, with their covalent radii in angstrom.
-ANIONS = {"O": 0.73, "F": 0.71, "S": 1.02, "N": 0.75}
 N_DRAWN, N_TESTED = 900, 300
-#: Edges of the cell that are tried around the best so far, coarsely and then more finely.
-SEARCH = ((0.94, 1.0, 1.06), (0.98, 1.0, 1.02), (0.98, 1.0, 1.02))
 
 
 def main() -> None:
@@ -105,7 +99,7 @@ def rows_of(
 ) -> tuple[Sequence[Structure], Values, NDArray[np.int64], NDArray[np.int64]]:
     """Crystals, targets, rows that labels are drawn from, rows to predict."""
     if task == PEROVSKITES:
-        structures, y = perovskites()
+        structures, y = perovskites(drawn_perovskites())
         order = np.random.default_rng(0).permutation(len(structures))
         return structures, y, order[:-N_TESTED], order[-N_TESTED:]
     known = load_task(TARGETS[task], data_dir)
@@ -113,45 +107,10 @@ def rows_of(
     return known.structures, known.y, labeled, tested
 
 
-def perovskites() -> tuple[list[Structure], Values]:
-    """Made-up perovskites, many of them beside their inverse, and what is special of each."""
-    from chgnet.model.model import CHGNet
-
-    model = CHGNet.load(verbose=False)
-    every = [(a, b, x) for a in METALS.split() for b in METALS.split() if a != b for x in ANIONS]
-    drawn = [every[k] for k in np.random.default_rng(0).permutation(len(every))[:N_DRAWN]]
-    drawn += [(b, a, x) for a, b, x in drawn[: N_DRAWN // 3] if (b, a, x) not in drawn]
-    edge = np.array([guessed_edge(names) for names in drawn])
-    for factors in SEARCH:
-        tried = [
-            [cell(names, e * factor) for names, e in zip(drawn, edge, strict=True)]
-            for factor in factors
-        ]
-        predicted: list[Any] = [model.predict_structure(crystals, task="e") for crystals in tried]
-        energies = np.array([[float(one["e"]) for one in column] for column in predicted])
-        edge *= np.array(factors)[energies.argmin(axis=0)]
-    lowest = energies.min(axis=0)
-    shares = np.zeros((len(drawn), 104))
-    for row, (a, b, x) in enumerate(drawn):
-        for name, count in zip((a, b, x), (1, 1, 3), strict=True):
-            shares[row, Element(name).Z] = count / 5
-    of_elements = np.linalg.lstsq(shares, lowest, rcond=None)[0]
-    structures = [cell(names, e) for names, e in zip(drawn, edge, strict=True)]
-    return structures, lowest - shares @ of_elements
-
-
-def cell(names: tuple[str, str, str], edge: float) -> Structure:
-    """Cubic perovskite, the first metal at the corner and the second in the center."""
-    a, b, x = names
-    sites = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
-    return Structure(Lattice.cubic(edge), [a, b, x, x, x], sites)
-
-
-def guessed_edge(names: tuple[str, str, str]) -> float:
-    """Edge in angstrom by radii: the mean of what the two kinds of contacts ask for."""
-    a, b, x = names
-    of_a, of_b = (0.9 * float(Element(metal).atomic_radius or 1.5) + ANIONS[x] for metal in (a, b))
-    return float(of_a / np.sqrt(2) + of_b)
+def drawn_perovskites() -> list[Names]:
+    """Some, and the inverse of many of these."""
+    drawn = every_perovskite()[:N_DRAWN]
+    return drawn + [(b, a, x) for a, b, x in drawn[: N_DRAWN // 3] if (b, a, x) not in drawn]
 
 
 def _options() -> argparse.Namespace:

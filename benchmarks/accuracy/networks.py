@@ -85,7 +85,7 @@ def network_methods(
         "cgcnn": Method(
             "CGCNN-like, from scratch",
             "networks",
-            partial(_make_cgcnn, device=device),
+            partial(make_cgcnn, device=device),
             _settings(
                 {"kernel_share": 0}, backbone="CGCNNBackbone, width 64, 3 layers, 41 Gaussians"
             ),
@@ -173,7 +173,8 @@ def _make_regressor(seed: int, *, params: dict[str, Any], device: str) -> DSSLRe
     return DSSLRegressor(**params, device=device, random_state=seed)
 
 
-def _make_cgcnn(seed: int, *, device: str) -> DSSLRegressor:
+def make_cgcnn(seed: int, *, device: str) -> DSSLRegressor:
+    """CGCNN's convolution in our training, unfitted."""
     # A module is copied with its weights, so that they are drawn here.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,6 +1,7 @@
 """The share of the Gaussian process that many labels choose."""
 
 import pickle
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ class PowerCut(Callback):
 class Weights(Callback):
     """What counts how much, in every epoch."""
 
-    seen: list = []
+    seen: ClassVar[list] = []
 
     def on_epoch_begin(self, net, dataset_train, **kwargs):
         self.seen.append(dataset_train.targets["weight"].numpy().copy())
@@ -32,13 +33,15 @@ class Weights(Callback):
 
 @pytest.fixture
 def few(monkeypatch):
-    """Let few labels choose."""
+    """Number of labels from which on they choose, fewer than usual."""
     monkeypatch.setattr(kernel_share, "MIN_CHOSEN", 41)
     monkeypatch.setattr(kernel_share, "_LATE", 0.3)
+    return kernel_share.MIN_CHOSEN
 
 
 @pytest.fixture
 def data(elastic, few):
+    assert few < 120
     return list(elastic[0][:120]), np.asarray(elastic[1][:120], float)
 
 
