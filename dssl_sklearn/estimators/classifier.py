@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from dssl_sklearn.estimators.kernel_part import (
     KernelPart,
     check_alone,
 )
+from dssl_sklearn.estimators.kernel_share import ClassShareChoice, ShareChoice
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.property import PropertyEstimator
@@ -301,17 +303,28 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         *,
         n_outputs: int,
         compare: Callable[[], ComparedCrystals],
-    ) -> tuple[NDArray[Any], dict[str, Any], None]:
+    ) -> tuple[NDArray[Any], dict[str, Any], ShareChoice | None]:
         """Fit the Gaussian process to ones and zeros."""
         scores = np.eye(n_outputs)[y]
         prior = np.average(scores, axis=0, weights=weight)
-        share, kernel = recipe.kernel_share, None
+        share, kernel, choice = recipe.kernel_share, None, None
         check_alone(share, recipe.max_epochs, enough=len(y) >= MIN_LABELS)
         # Without an epoch nothing was learned that the process could stand beside.
         if share and len(y) >= MIN_LABELS and (recipe.max_epochs or share == 1):
             standardized = (scores - prior) / _deviation(prior)
-            kernel, _ = KernelPart.fit(share, compare(), standardized, weight, jointly=True)
-        return y, {"kernel_": kernel, "class_prior_": prior}, None
+            compared = compare()
+            kernel, left_out = KernelPart.fit(share, compared, standardized, weight, jointly=True)
+            if n_late := self._n_late_labels(recipe, compared, len(y)):
+                late = compared.rows[-n_late:]
+                choice = ClassShareChoice(
+                    late,
+                    left_out.predictions[-n_late:],
+                    y[late],
+                    weight[late],
+                    kernel.shares[:1],
+                    partial(_probabilities_of_process, prior=prior),
+                )
+        return y, {"kernel_": kernel, "class_prior_": prior}, choice
 
     def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:  # noqa: ANN401
         """Share of crystals whose class is predicted.
@@ -397,9 +410,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
         if self.kernel_ is None or usable.graphs is None:
             return network
         outputs = self.kernel_.predict(usable.graphs, self.net_.batch_size)
-        scores = outputs * _deviation(self.class_prior_) + self.class_prior_
-        scores = usable.spread(np.clip(scores, _SMALLEST_SCORE, 1.0))
-        kernel = scores / scores.sum(axis=1, keepdims=True)
+        kernel = usable.spread(_probabilities_of_process(outputs, self.class_prior_))
         mixed: NDArray[np.float64] = network + self.kernel_.shares * (kernel - network)
         return mixed
 
@@ -455,6 +466,15 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
             labels = labels.astype(object)
             labels[skipped] = None
         return labels
+
+
+def _probabilities_of_process(
+    outputs: NDArray[np.float64], prior: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Probabilities of classes, from what the process predicts for ones and zeros."""
+    scores = np.clip(outputs * _deviation(prior) + prior, _SMALLEST_SCORE, 1.0)
+    probabilities: NDArray[np.float64] = scores / scores.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def _deviation(prior: NDArray[np.float64]) -> NDArray[np.float64]:

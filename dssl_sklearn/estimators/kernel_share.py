@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
-from dssl_sklearn.estimators.kernel_part import MIN_LABELS, ComparedCrystals, KernelPart
+from dssl_sklearn.estimators.kernel_part import MIN_LABELS, ComparedCrystals
 from dssl_sklearn.estimators.target_scale import Columns, TargetScale
 
 #: From this number of labeled crystals on, the share is chosen.
@@ -22,105 +25,142 @@ _CAUTION = 16.0
 
 
 @dataclass(frozen=True, eq=False)
-class ShareChoice:
+class ShareChoice(ABC):
     """Choose the share by labels that neither the network nor the process has seen.
 
     Attributes
     ----------
     rows : ndarray of shape (n_late,), int64
         Which of the labeled crystals.
-    left_out : ndarray of shape (n_late, n_targets)
-        Prediction of the process for each from all others, standardized; NaN where there is none.
-    y : ndarray of shape (n_late, n_targets)
-        Labels in the unit of the target, NaN where unknown.
+    left_out : ndarray of shape (n_late, n_outputs)
+        What the process predicts for each from all others, standardized; NaN where it does not.
+    y : ndarray of shape (n_late,) or (n_late, n_targets)
+        Their labels.
     weight : ndarray of shape (n_late,)
         Positive sample weights.
-    scale : TargetScale
-        Turns what is predicted into targets.
-    usual : ndarray of shape (n_targets,)
+    usual : ndarray of shape (n_shares,)
         Shares where nothing speaks for others.
-    power : {1, 2}
-        Of the errors whose mean is to be small.
     """
 
     rows: NDArray[np.int64]
     left_out: Columns
-    y: Columns
+    y: NDArray[Any]
     weight: NDArray[np.float64]
-    scale: TargetScale
     usual: NDArray[np.float64]
-    power: int
 
-    @classmethod
-    def of(
-        cls,
-        kernel: KernelPart,
-        compared: ComparedCrystals,
-        *,
-        left_out: Columns,
-        y: Columns,
-        weight: NDArray[np.float64],
-        scale: TargetScale,
-        power: int,
-    ) -> Self | None:
-        """Draw the labels to choose by; None where there are too few.
+    @abstractmethod
+    def __call__(self, members: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Choose the shares with the lowest error, drawn to the usual ones.
 
         Parameters
         ----------
-        kernel : KernelPart
-            With the usual shares.
-        compared : ComparedCrystals
-            Crystals that the process compares with.
-        left_out : ndarray of shape (n_points, n_targets)
-            Prediction for each of these from the others, standardized.
-        y : ndarray of shape (n_crystals, n_targets)
-            Labels of all crystals.
-        weight : ndarray of shape (n_crystals,)
-            Their weights.
-        scale : TargetScale
-            Of the targets.
-        power : {1, 2}
-            Of the errors whose mean is to be small.
-        """
-        if len(y) < MIN_CHOSEN:
-            return None
-        # The crystals compared with are in random order, and the first ones tuned the process.
-        n_late = min(int(_LATE * len(y)), _MOST_LATE)
-        rows = compared.rows[-n_late:]
-        return cls(
-            rows, left_out[-n_late:], y[rows], weight[rows], scale, kernel.shares, power=power
-        )
-
-    def __call__(self, network: Columns) -> NDArray[np.float64]:
-        """Choose.
-
-        Parameters
-        ----------
-        network : ndarray of shape (n_late, n_targets)
-            What the network predicts, standardized.
+        members : ndarray of shape (n_late, n_members, n_outputs)
+            What the heads of the network predict.
 
         Returns
         -------
-        ndarray of shape (n_targets,)
-            For each target the share with the lowest error, drawn to the usual one: the fewer
-            labels there are, the more a lower error may be chance.
+        ndarray of shape (n_shares,)
+            Shares.
         """
-        chosen = self.usual.copy()
+
+
+@dataclass(frozen=True, eq=False)
+class TargetShareChoice(ShareChoice):
+    """Of each target for itself.
+
+    Attributes
+    ----------
+    scale : TargetScale
+        Turns what is predicted into targets, whose unit `y` has.
+    power : {1, 2}
+        Of the errors whose mean is to be small.
+    """
+
+    scale: TargetScale
+    power: int
+
+    def __call__(self, members: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Choose, see `ShareChoice`."""
+        network = members.mean(axis=1)
         known = np.isfinite(self.y) & np.isfinite(self.left_out)
         process = np.where(known, self.left_out, network)
-        usual = self._errors(network, process, self.usual)
-        errors = np.array([self._errors(network, process, np.array(s)) for s in _SHARES])
+
+        def errors(share: NDArray[np.float64]) -> Columns:
+            predicted = self.scale.restore((1 - share) * network + share * process)
+            found: Columns = np.abs(predicted - self.y) ** self.power
+            return found
+
+        chosen, at_usual = self.usual.copy(), errors(self.usual)
+        tried = np.array([errors(share) for share in _SHARES])
         for k in np.flatnonzero(known.sum(axis=0) >= MIN_LABELS):
             rows = known[:, k]
-            share = self.weight[rows] / self.weight[rows].sum()
-            # As of equal weights.
-            n_rows = 1 / (share**2).sum()
-            caution = _CAUTION / n_rows * (share @ usual[rows, k])
-            cost = errors[:, rows, k] @ share + caution * (_SHARES - self.usual[k]) ** 2
-            chosen[k] = _SHARES[np.argmin(cost)]
+            chosen[k] = _best_share(
+                tried[:, rows, k], at_usual[rows, k], self.weight[rows], float(self.usual[k])
+            )
         return chosen
 
-    def _errors(self, network: Columns, process: Columns, share: NDArray[np.float64]) -> Columns:
-        predicted = self.scale.restore((1 - share) * network + share * process)
-        errors: Columns = np.abs(predicted - self.y) ** self.power
-        return errors
+
+@dataclass(frozen=True, eq=False)
+class ClassShareChoice(ShareChoice):
+    """One of all classes together, whose numbers `y` has.
+
+    Attributes
+    ----------
+    probabilities : callable
+        From what the process predicts to probabilities, both of shape (n_late, n_classes).
+    """
+
+    probabilities: Callable[[Columns], Columns]
+
+    def __call__(self, members: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Choose by the log loss, see `ShareChoice`."""
+        truth = self.y[:, None]
+        network, process = (
+            np.take_along_axis(of_classes, truth, axis=1)[:, 0]
+            for of_classes in (
+                softmax(members, axis=2).mean(axis=1),
+                self.probabilities(self.left_out),
+            )
+        )
+
+        def errors(share: NDArray[np.float64]) -> Columns:
+            loss: Columns = -np.log(np.maximum((1 - share) * network + share * process, 1e-12))
+            return loss
+
+        best = _best_share(
+            errors(_SHARES[:, None]), errors(self.usual), self.weight, float(self.usual[0])
+        )
+        return np.array([best])
+
+
+def n_late_labels(compared: ComparedCrystals, n_labeled: int) -> int:
+    """How many of the crystals compared with, the last ones, join late; 0 to choose no share."""
+    # They are in random order, and the first ones tuned the process.
+    n_late = min(int(_LATE * n_labeled), _MOST_LATE, len(compared.rows))
+    return n_late if n_labeled >= MIN_CHOSEN else 0
+
+
+def _best_share(
+    errors: NDArray[np.float64],
+    at_usual: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    usual: float,
+) -> float:
+    """Share with the lowest error; the fewer labels, the more a lower error may be chance.
+
+    Parameters
+    ----------
+    errors : ndarray of shape (n_shares, n_late)
+        With every share.
+    at_usual : ndarray of shape (n_late,)
+        With the usual one.
+    weight : ndarray of shape (n_late,)
+        Of the labels.
+    usual : float
+        What the choice is drawn to.
+    """
+    part = weight / weight.sum()
+    # As many labels of equal weight would say as much.
+    n_equal = 1 / (part**2).sum()
+    caution = _CAUTION / n_equal * (part @ at_usual)
+    return float(_SHARES[np.argmin(errors @ part + caution * (_SHARES - usual) ** 2)])

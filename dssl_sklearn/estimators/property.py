@@ -30,7 +30,7 @@ from dssl_sklearn.estimators.kernel_part import (
     KernelPart,
     warn_of_no_process,
 )
-from dssl_sklearn.estimators.kernel_share import ShareChoice
+from dssl_sklearn.estimators.kernel_share import ShareChoice, n_late_labels
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.older_files import with_members, with_scale
 from dssl_sklearn.estimators.persistence import Persistent
@@ -158,8 +158,9 @@ class PropertyEstimator(Persistent):
                         settings["n_late_labels"] = len(choice.rows)
                     train(self, net, dataset, recipe, learned=learned, **settings)
         if choice is not None:
-            share = np.array(found_shares(net.history, n_outputs))
-            of_targets["kernel_"] = replace(of_targets["kernel_"], share=share)
+            shares = found_shares(net.history, len(choice.usual))
+            kernel = of_targets["kernel_"]
+            of_targets["kernel_"] = replace(kernel, share=np.zeros(len(kernel.share)) + shares)
         self.__dict__.pop("pretrainer_", None)
         self.__dict__.update(of_targets)
         return self._set_fitted(net, architecture, head, record)
@@ -180,6 +181,13 @@ class PropertyEstimator(Persistent):
         `compare` describes the labeled crystals, those of `graphs`, for a Gaussian process. If its
         share is to be chosen, what chooses it comes last.
         """
+
+    def _n_late_labels(
+        self, recipe: FineTuneRecipe, compared: ComparedCrystals, n_labeled: int
+    ) -> int:
+        """How many labels choose the share of the process; 0 where it is given or not chosen."""
+        given = self.kernel_share is not None or self.early_stopping or recipe.max_epochs < 2
+        return 0 if given else n_late_labels(compared, n_labeled)
 
     def _usable(
         self,

@@ -22,7 +22,7 @@ from dssl_sklearn.estimators.kernel_part import (
     KernelPart,
     check_alone,
 )
-from dssl_sklearn.estimators.kernel_share import ShareChoice
+from dssl_sklearn.estimators.kernel_share import ShareChoice, TargetShareChoice
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.pretrainer import DSSLPretrainer
 from dssl_sklearn.estimators.property import PropertyEstimator
@@ -516,14 +516,15 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             rows = compared.rows
             calibration = scale.calibration(left_out, y[rows], weight[rows])
             kernel = replace(kernel, calibration=calibration)
-            if self.kernel_share is None and not self.early_stopping and recipe.max_epochs > 1:
-                choice = ShareChoice.of(
-                    kernel,
-                    compared,
-                    left_out=left_out.predictions,
-                    y=y,
-                    weight=weight,
-                    scale=scale,
+            if n_late := self._n_late_labels(recipe, compared, len(y)):
+                late = rows[-n_late:]
+                choice = TargetShareChoice(
+                    late,
+                    left_out.predictions[-n_late:],
+                    y[late],
+                    weight[late],
+                    kernel.shares,
+                    scale,
                     power=1 if recipe.loss == "mae" else 2,
                 )
         of_scale = {name: getattr(scale, field) for name, field in _OF_SCALE.items()}

@@ -16,10 +16,8 @@ from dssl_sklearn.training.data import CrystalDataset
 #: Part of the epochs in which they are missing: late enough that the network predicts nearly as
 #: well as at the end, early enough that it learns them, too.
 _MISSING = 0.7
-#: Name in the history, with the number of the output behind it if there are several.
+#: Name in the history, with a number behind it if there are several.
 _KERNEL_SHARE = "kernel_share"
-
-Outputs = NDArray[np.float64]
 
 
 class LateLabels(Callback):
@@ -34,15 +32,15 @@ class LateLabels(Callback):
     rows : ndarray of shape (n_late,), int64
         Positions in the data set.
     judge : callable
-        From predictions for them, shape (n_late, n_outputs), to a share for each output.
-    before : sequence of float of length n_outputs
+        From predictions for them, shape (n_late, n_members, n_outputs), to shares.
+    before : sequence of float
         Shares until then.
     """
 
     def __init__(
         self,
         rows: NDArray[np.int64],
-        judge: Callable[[Outputs], NDArray[np.float64]],
+        judge: Callable[[NDArray[np.float64]], NDArray[np.float64]],
         before: Sequence[float],
     ) -> None:
         self.rows = rows
@@ -71,7 +69,7 @@ class LateLabels(Callback):
             shares = found_shares(net.history[:-1], len(shares))
         elif epoch == self.joining_:
             outputs = net.forward(CrystalDataset(self.dataset_.graphs.take(self.rows)))
-            shares = self.judge(outputs.double().numpy().mean(axis=1)).tolist()
+            shares = self.judge(outputs.double().numpy()).tolist()
             self.dataset_.targets["weight"] = self.weight_
         for name, share in zip(_names(len(shares)), shares, strict=True):
             net.history.record(name, share)
@@ -82,11 +80,10 @@ class LateLabels(Callback):
         del self.dataset_, self.weight_
 
 
-def found_shares(history: History, n_outputs: int) -> list[float]:
-    """Shares of the last epoch of a training with late labels, one for each output."""
-    return [history[-1][name] for name in _names(n_outputs)]
+def found_shares(history: History, n_shares: int) -> list[float]:
+    """Shares of the last epoch of a training with late labels."""
+    return [history[-1][name] for name in _names(n_shares)]
 
 
-def _names(n_outputs: int) -> list[str]:
-    numbers = range(n_outputs)
-    return [_KERNEL_SHARE] if n_outputs == 1 else [f"{_KERNEL_SHARE}_{k}" for k in numbers]
+def _names(n_shares: int) -> list[str]:
+    return [_KERNEL_SHARE] if n_shares == 1 else [f"{_KERNEL_SHARE}_{k}" for k in range(n_shares)]

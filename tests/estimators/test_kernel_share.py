@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from skorch.callbacks import Callback
 
-from dssl_sklearn import DSSLRegressor
+from dssl_sklearn import DSSLClassifier, DSSLRegressor
 from dssl_sklearn.estimators import kernel_share
-from dssl_sklearn.estimators.kernel_share import ShareChoice
+from dssl_sklearn.estimators.kernel_share import ClassShareChoice, TargetShareChoice
 from dssl_sklearn.estimators.target_scale import TargetScale
 
 
@@ -58,10 +58,11 @@ def choice(left_out, y, *, weight=None, power=1, usual=0.6):
     scale = TargetScale(false, zero, zero + 1, zero, zero, false, false, zero, zero)
     left_out = np.asarray(left_out, float).reshape(n, -1)
     usual = np.full(columns.shape[1], usual)
-    return ShareChoice(np.arange(n), left_out, columns, weight, scale, usual, power)
+    chosen = TargetShareChoice(np.arange(n), left_out, columns, weight, usual, scale, power)
+    return lambda network: chosen(np.asarray(network, float)[:, None])
 
 
-class TestShareChoice:
+class TestTargets:
     @pytest.fixture
     def truth(self):
         return np.random.default_rng(0).normal(size=(200, 1))
@@ -113,6 +114,36 @@ class TestShareChoice:
         assert squared < absolute - 0.2
 
 
+class TestClasses:
+    """Of a rare and a frequent class."""
+
+    @pytest.fixture
+    def y(self):
+        return (np.random.default_rng(0).random(200) < 0.2).astype(int)
+
+    def choose(self, process, network, y, n_heads=1):
+        n = len(y)
+        chosen = ClassShareChoice(
+            np.arange(n), process, y, np.ones(n), np.full(1, 0.7), lambda outputs: outputs
+        )
+        members = np.repeat(np.log(network)[:, None], n_heads, axis=1)
+        (share,) = chosen(members)
+        return share
+
+    def test_the_better_one_gets_more(self, y):
+        sure = np.where(np.eye(2)[y] == 1, 0.9, 0.1)
+        unsure = np.full((200, 2), 0.5)
+        assert self.choose(sure, unsure, y, n_heads=3) > 0.85
+        assert self.choose(unsure, sure, y) < 0.4
+
+    def test_one_that_is_sure_and_wrong_gets_less(self, y):
+        right = np.where(np.eye(2)[y] == 1, 0.9, 0.1)
+        wrong = right.copy()
+        wrong[:20] = np.where(np.eye(2)[1 - y[:20]] == 1, 1 - 1e-9, 1e-9)
+        assert self.choose(wrong, right, y) < 0.4
+        assert self.choose(right, wrong, y) > 0.85
+
+
 def test_few_labels_take_the_usual_share(model, elastic):
     model.fit(elastic[0][:40], elastic[1][:40])
     assert model.kernel_.share.tolist() == [0.6]
@@ -160,6 +191,18 @@ def test_what_chooses_joins_late(model, data):
         np.testing.assert_allclose(seen, np.where(hidden, 0, weight / weight.mean()), rtol=1e-6)
     for seen in late:
         np.testing.assert_allclose(seen, weight / weight.mean(), rtol=1e-6)
+
+
+def test_a_classifier_chooses(tiny, data):
+    X, y = data[0], np.where(data[1] > 2, "stiff", "soft")
+    model = DSSLClassifier(**{**tiny, "max_epochs": 10}).fit(X, y)
+    shares = model.history_[:, "kernel_share"]
+    assert shares[:6] == [0.7] * 6
+    assert shares[6:] == [shares[-1]] * 4
+    assert model.kernel_.share.tolist() == [shares[-1]] * 2
+    assert shares[-1] > 0.7
+    fixed = DSSLClassifier(**{**tiny, "max_epochs": 10}, kernel_share=0.7).fit(X, y)
+    assert "kernel_share" not in fixed.history_[-1]
 
 
 @pytest.mark.parametrize("epochs", [(3, 5), (6,), (7,), (9,)])
