@@ -98,10 +98,12 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         Share of the prediction, from 0 to 1, that comes from a Gaussian process beside the network:
         it compares a crystal with the labeled ones by densities, bonds, composition, arrangement
         and the embedding of the pretrained network before fine-tuning. None for 0.6, or 0 for the
-        paper's; 0 predicts with the network alone, and 1 with the process alone, for which
-        ``max_epochs=0`` saves the training. Targets of fewer than 20 labels do without it, with a
-        warning if it was asked for; beyond 3,000, which are compared with, a share below 1 shrinks
-        with their number.
+        paper's; from 1,000 labeled structures on, None lets a tenth of the labels (at most 300),
+        which join the training after seven tenths of the epochs, choose it for each target, unless
+        training stops early. 0 predicts with the network alone, and 1 with the process alone, for
+        which ``max_epochs=0`` saves the training. Targets of fewer than 20 labels do without it,
+        with a warning if it was asked for; beyond 3,000, which are compared with, a share below 1
+        that is given, or that the choice begins from, shrinks with their number.
     target_scale : {"auto", "linear", "log"}, default=None
         Whether the targets are learned as they are, or their logarithms, which suits those that
         span orders of magnitude. None for "auto", or "linear" for the paper's: "auto" decides for
@@ -170,7 +172,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     architecture_ : Architecture
         What the encoder and its graphs are made of.
     history_ : skorch.History
-        Losses and times per epoch.
+        Losses and times per epoch, and the share of the Gaussian process where labels choose it.
     fit_record_ : dict or None
         What it was fitted on: numbers of structures and labels, fingerprint, structures left out.
     kernel_ : KernelPart or None

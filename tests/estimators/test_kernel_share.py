@@ -11,6 +11,8 @@ from dssl_sklearn import DSSLClassifier, DSSLRegressor
 from dssl_sklearn.estimators import kernel_share
 from dssl_sklearn.estimators.kernel_share import ClassShareChoice, TargetShareChoice
 from dssl_sklearn.estimators.target_scale import TargetScale
+from dssl_sklearn.exceptions import WeightsError
+from dssl_sklearn.training.weights import read_weights, write_weights
 
 
 class PowerCut(Callback):
@@ -229,3 +231,28 @@ def test_files_and_pickles_keep_it(model, data, tmp_path):
     assert pickle.loads(pickled).predict(data[0]).tolist() == model.predict(data[0]).tolist()
     small = pickle.dumps(DSSLRegressor(**{**model.get_params(), "kernel_share": 0.6}).fit(*data))
     assert len(pickled) < len(small) + 20_000  # no crystals
+
+
+class TestFiles:
+    @pytest.fixture
+    def load(self, model, data, tmp_path):
+        """Load a file whose kernel has another description of the share."""
+        model.fit(*data).save(path := tmp_path / "model.safetensors")
+        tensors, config = read_weights(path)
+
+        def load(share):
+            config["kernel"]["share"] = share
+            write_weights(path, tensors, config)
+            return DSSLRegressor.load(path)
+
+        return load
+
+    def test_one_number_is_that_of_all_targets(self, load):
+        assert load(0.25).kernel_.share.tolist() == [0.25]
+
+    @pytest.mark.parametrize(
+        "share", [True, "half", None, -0.1, 1.5, float("nan"), [], [0.5, 0.5], [None], [[0.5]]]
+    )
+    def test_other_values_are_refused(self, load, share):
+        with pytest.raises(WeightsError, match="its kernel has a share of"):
+            load(share)
