@@ -17,7 +17,7 @@ from dssl_sklearn.estimators.target_scale import Columns, TargetScale
 #: From this number of labeled crystals on, the share is chosen.
 MIN_CHOSEN = 1000
 #: How many of the labels join the training late, to choose by.
-_LATE, _MOST_LATE = 0.1, 300
+_LATE, _MOST_LATE = 0.1, 120
 #: Shares that are tried.
 _SHARES = np.linspace(0, 1, 21)
 #: How many labels it takes for the lowest error to count as much as closeness to the usual share.
