@@ -315,14 +315,15 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
             standardized = (scores - prior) / _deviation(prior)
             compared = compare()
             kernel, left_out = KernelPart.fit(share, compared, standardized, weight, jointly=True)
-            if n_late := self._n_late_labels(recipe, compared, len(y)):
-                late = compared.rows[-n_late:]
+            late = self._late_labels(recipe, compared, graphs)
+            rows = compared.rows[late]
+            if len(late):
                 choice = ClassShareChoice(
-                    late,
-                    left_out.predictions[-n_late:],
-                    y[late],
-                    weight[late],
-                    kernel.shares[:1],
+                    rows,
+                    left_out.predictions[late],
+                    y[rows],
+                    weight[rows],
+                    kernel.share[:1],
                     partial(_probabilities_of_process, prior=prior),
                 )
         return y, {"kernel_": kernel, "class_prior_": prior}, choice
@@ -412,7 +413,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
             return network
         outputs = self.kernel_.predict(usable.graphs, self.net_.batch_size)
         kernel = usable.spread(_probabilities_of_process(outputs, self.class_prior_))
-        mixed: NDArray[np.float64] = network + self.kernel_.shares * (kernel - network)
+        mixed: NDArray[np.float64] = network + self.kernel_.share * (kernel - network)
         return mixed
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: ANN401

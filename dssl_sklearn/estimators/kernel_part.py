@@ -144,7 +144,7 @@ class KernelPart:
     Attributes
     ----------
     share : ndarray of shape (n_outputs,)
-        Its share of the prediction of each target, from 0 to 1.
+        Its share of the prediction of each target, from 0 to 1; 0 where it does not predict.
     columns : ndarray of shape (n_outputs,), bool
         Which targets it predicts; those with fewer than 20 labels among the crystals compared with
         are left to the network.
@@ -161,11 +161,6 @@ class KernelPart:
     process: GaussianProcess
     encoder: FrozenEncoder | None
     calibration: NDArray[np.float64]
-
-    @property
-    def shares(self) -> NDArray[np.float64]:
-        """The same, 0 for targets that it does not predict."""
-        return np.where(self.columns, self.share, 0.0)
 
     @classmethod
     def fit(
@@ -210,7 +205,7 @@ class KernelPart:
             every[:, columns] = some
         if share < 1:
             share *= len(rows) / len(targets)
-        shares = np.full(len(columns), float(share))
+        shares = np.where(columns, share, 0.0)
         return cls(shares, columns, process, compared.encoder, np.ones(len(columns))), left_out
 
     def predict(self, graphs: GraphDataset, batch_size: int) -> NDArray[np.float64]:
@@ -268,11 +263,11 @@ class KernelPart:
         WeightsError, InvalidInputError
             If tensors and description do not fit.
         """
-        share = _shares(description["share"], n_outputs)
         # Not in files from before single targets could be left out.
         columns = np.array(description.get("columns", [True] * n_outputs))
         if columns.dtype != bool or columns.shape != (n_outputs,):
             raise WeightsError(f"its kernel has no truth value for each of {n_outputs} outputs")
+        share = np.where(columns, _shares(description["share"], n_outputs), 0.0)
         process = GaussianProcess.from_tensors(under_prefix(tensors, _PROCESS), int(columns.sum()))
         calibration = np.array(description.get("calibration", [1.0] * n_outputs), dtype=float)
         if (

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from dssl_sklearn.crystals.dataset import GraphDataset
 from dssl_sklearn.estimators.kernel_part import MIN_LABELS, ComparedCrystals
+from dssl_sklearn.estimators.record import numbered
 from dssl_sklearn.estimators.target_scale import Columns, TargetScale
 
 #: From this number of labeled crystals on, the share is chosen.
@@ -26,7 +28,7 @@ _CAUTION = 16.0
 
 @dataclass(frozen=True, eq=False)
 class ShareChoice(ABC):
-    """Choose the share by labels that neither the network nor the process has seen.
+    """Choose the share by labels that neither the network nor the process has learned.
 
     Attributes
     ----------
@@ -79,10 +81,19 @@ class TargetShareChoice(ShareChoice):
     scale: TargetScale
     power: int
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether any target has enough of these labels; else they need not join late."""
+        return bool((self._known().sum(axis=0) >= MIN_LABELS).any())
+
+    def _known(self) -> NDArray[np.bool_]:
+        known: NDArray[np.bool_] = np.isfinite(self.y) & np.isfinite(self.left_out)
+        return known
+
     def __call__(self, members: NDArray[np.float64]) -> NDArray[np.float64]:
         """Choose, see `ShareChoice`."""
         network = members.mean(axis=1)
-        known = np.isfinite(self.y) & np.isfinite(self.left_out)
+        known = self._known()
         process = np.where(known, self.left_out, network)
 
         def errors(share: NDArray[np.float64]) -> Columns:
@@ -133,11 +144,29 @@ class ClassShareChoice(ShareChoice):
         return np.array([best])
 
 
-def n_late_labels(compared: ComparedCrystals, n_labeled: int) -> int:
-    """How many of the crystals compared with, the last ones, join late; 0 to choose no share."""
-    # They are in random order, and the first ones tuned the process.
-    n_late = min(int(_LATE * n_labeled), _MOST_LATE, len(compared.rows))
-    return n_late if n_labeled >= MIN_CHOSEN else 0
+def late_labels(compared: ComparedCrystals, graphs: GraphDataset) -> NDArray[np.int64]:
+    """Draw the labels that choose, out of those of the crystals compared with.
+
+    Copies of a crystal are left out: the process would know the label of one by the other.
+
+    Parameters
+    ----------
+    compared : ComparedCrystals
+        In random order.
+    graphs : GraphDataset
+        All labeled crystals.
+
+    Returns
+    -------
+    ndarray of shape (n_late,), int64
+        Positions among those compared with; none where there are too few labels.
+    """
+    if len(graphs) < MIN_CHOSEN:
+        return np.empty(0, dtype=np.int64)
+    numbers = numbered(graphs)
+    alone = np.bincount(numbers)[numbers[compared.rows]] == 1
+    # The first ones tuned the process.
+    return np.flatnonzero(alone)[-min(int(_LATE * len(numbers)), _MOST_LATE) :]
 
 
 def _best_share(
@@ -162,5 +191,6 @@ def _best_share(
     part = weight / weight.sum()
     # As many labels of equal weight would say as much.
     n_equal = 1 / (part**2).sum()
-    caution = _CAUTION / n_equal * (part @ at_usual)
+    # Without any error the usual one is as good as all.
+    caution = max(_CAUTION / n_equal * (part @ at_usual), np.finfo(float).tiny)
     return float(_SHARES[np.argmin(errors @ part + caution * (_SHARES - usual) ** 2)])

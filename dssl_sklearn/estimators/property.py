@@ -30,7 +30,7 @@ from dssl_sklearn.estimators.kernel_part import (
     KernelPart,
     warn_of_no_process,
 )
-from dssl_sklearn.estimators.kernel_share import ShareChoice, n_late_labels
+from dssl_sklearn.estimators.kernel_share import ShareChoice, late_labels
 from dssl_sklearn.estimators.memory import explains_memory
 from dssl_sklearn.estimators.older_files import with_members, with_scale
 from dssl_sklearn.estimators.persistence import Persistent
@@ -49,13 +49,15 @@ from dssl_sklearn.training.callbacks import FreezeFirst
 from dssl_sklearn.training.data import CrystalDataset
 from dssl_sklearn.training.distributed import net_class
 from dssl_sklearn.training.inference import embed
-from dssl_sklearn.training.late_labels import LateLabels, found_shares
+from dssl_sklearn.training.late_labels import LateLabels, found_late, joining_late
 from dssl_sklearn.training.nets import PropertyNet
 from dssl_sklearn.training.seeding import seeded
 from dssl_sklearn.training.weights import load_state, prefixed
 
 #: Arguments of `PropertyModel` that are not given in `head_params`.
 _OWN_ARGUMENTS = {"encoder", "n_outputs", "n_members"}
+#: Name in the history of the shares of the Gaussian process that late labels choose.
+_SHARE = "kernel_share"
 
 
 class PropertyEstimator(Persistent):
@@ -147,20 +149,21 @@ class PropertyEstimator(Persistent):
         )
         with seeded(seed, self._resolve_device()):
             encoder, learned = self._encoder(architecture, pretrainer)
-            net = self._make_net(encoder, head, len(dataset), seed, learned, choice=choice)
+            net = self._make_net(encoder, head, len(dataset), seed, learned)
             net.initialize()
             if recipe.standardize:
                 _standardize(net, dataset.graphs)
             if recipe.max_epochs:
-                with last_good(self, net, architecture, head, record, **of_targets):
-                    settings = {"freeze_epochs": self.freeze_epochs, "head": self.head_params}
-                    if choice is not None:
-                        settings["n_late_labels"] = len(choice.rows)
+                settings = {"freeze_epochs": self.freeze_epochs, "head": self.head_params}
+                late = None
+                if choice is not None:
+                    settings["n_late_labels"] = len(choice.rows)
+                    late = LateLabels(_SHARE, choice.rows, choice, choice.usual.tolist())
+                with (
+                    last_good(self, net, architecture, head, record, **of_targets),
+                    joining_late(net, late),
+                ):
                     train(self, net, dataset, recipe, learned=learned, **settings)
-        if choice is not None:
-            shares = found_shares(net.history, len(choice.usual))
-            kernel = of_targets["kernel_"]
-            of_targets["kernel_"] = replace(kernel, share=np.zeros(len(kernel.share)) + shares)
         self.__dict__.pop("pretrainer_", None)
         self.__dict__.update(of_targets)
         return self._set_fitted(net, architecture, head, record)
@@ -182,12 +185,13 @@ class PropertyEstimator(Persistent):
         share is to be chosen, what chooses it comes last.
         """
 
-    def _n_late_labels(
-        self, recipe: FineTuneRecipe, compared: ComparedCrystals, n_labeled: int
-    ) -> int:
-        """How many labels choose the share of the process; 0 where it is given or not chosen."""
-        given = self.kernel_share is not None or self.early_stopping or recipe.max_epochs < 2
-        return 0 if given else n_late_labels(compared, n_labeled)
+    def _late_labels(
+        self, recipe: FineTuneRecipe, compared: ComparedCrystals, graphs: GraphDataset
+    ) -> NDArray[np.int64]:
+        """Which of the compared crystals choose the share of the process; none if it is given."""
+        if self.kernel_share is not None or self.early_stopping or recipe.max_epochs < 2:
+            return np.empty(0, dtype=np.int64)
+        return late_labels(compared, graphs)
 
     def _usable(
         self,
@@ -300,8 +304,6 @@ class PropertyEstimator(Persistent):
         n_crystals: int,
         seed: int,
         learned: str | None = None,
-        *,
-        choice: ShareChoice | None = None,
     ) -> PropertyNet:
         recipe = self._resolved_recipe()
         kwargs = self._net_kwargs(recipe, n_crystals, seed)
@@ -315,9 +317,6 @@ class PropertyEstimator(Persistent):
             frozen = learned or "encoder.*"
             # Before early stopping, which has to be the last one.
             kwargs["callbacks"].insert(0, ("freeze", FreezeFirst(frozen, int(self.freeze_epochs))))
-        if choice is not None:
-            late = LateLabels(choice.rows, choice, choice.usual.tolist())
-            kwargs["callbacks"].insert(0, ("late_labels", late))
         kwargs |= {f"module__{name}": value for name, value in head.items()}
         make = net_class(PropertyNet, self.net_params)
         return make(
@@ -342,6 +341,10 @@ class PropertyEstimator(Persistent):
         self.architecture_ = architecture
         self.head_params_ = head
         self.history_ = net.history
+        # Of this fit; that of a file is in its description.
+        shares = found_late(net.history, _SHARE)
+        if self.kernel_ is not None and shares is not None:
+            self.kernel_ = replace(self.kernel_, share=np.zeros_like(self.kernel_.share) + shares)
         self.fit_record_ = record
         return self
 
@@ -384,9 +387,10 @@ class PropertyEstimator(Persistent):
             net.initialize()
         load_state(net.module_, tensors, "model.", path)
         net.history = History(config["history"])
+        predictor._set_fitted(net, architecture, head, config.get("data"))
         if (kernel := config.get("kernel")) is not None:
             predictor.kernel_ = KernelPart.from_file(tensors, kernel, head["n_outputs"], path)
-        return predictor._set_fitted(net, architecture, head, config.get("data"))
+        return predictor
 
 
 def _chosen_graphs(builder: GraphBuilder, X: Any, rows: NDArray[np.int64]) -> GraphDataset:  # noqa: ANN401

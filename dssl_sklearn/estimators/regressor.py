@@ -444,13 +444,12 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
     def _check_std(self, return_std: bool) -> None:  # noqa: FBT001 - as of predict
         if not return_std or self.head_params_.get("n_members", 1) > 1:
             return
-        alone = [True] if self.kernel_ is None else self.kernel_.shares == 0
+        alone = [True] if self.kernel_ is None else self.kernel_.share == 0
         if np.any(alone):
             of_column = f" for column {int(np.argmax(alone))} of y" if self.y_ndim_ == 2 else ""
             raise InvalidInputError(
-                "return_std needs several heads or the Gaussian process, and this regressor was "
-                f"fitted with n_members=1 and without the process{of_column}; fit it with "
-                "n_members=8, say"
+                "return_std needs several heads or a share of the Gaussian process, and this "
+                f"regressor has n_members=1 and no share{of_column}; fit it with n_members=8, say"
             )
 
     def _predictions(self, usable: UsableGraphs, return_std: bool) -> Any:  # noqa: ANN401, FBT001
@@ -459,7 +458,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         network = members.mean(axis=1)
         share, kernel, deviation = np.zeros(1), network, np.zeros(1)
         if self.kernel_ is not None and usable.graphs is not None:
-            share, size = self.kernel_.shares, self.net_.batch_size
+            share, size = self.kernel_.share, self.net_.batch_size
             if return_std:
                 both = self.kernel_.predict_with_deviation(usable.graphs, size)
                 kernel, deviation = map(usable.spread, both)
@@ -518,17 +517,16 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
             rows = compared.rows
             calibration = scale.calibration(left_out, y[rows], weight[rows])
             kernel = replace(kernel, calibration=calibration)
-            if n_late := self._n_late_labels(recipe, compared, len(y)):
-                late = rows[-n_late:]
-                choice = TargetShareChoice(
-                    late,
-                    left_out.predictions[-n_late:],
-                    y[late],
-                    weight[late],
-                    kernel.shares,
-                    scale,
-                    power=1 if recipe.loss == "mae" else 2,
-                )
+            choice = _share_choice(
+                self._late_labels(recipe, compared, graphs),
+                compared,
+                kernel,
+                left_out=left_out.predictions,
+                y=y,
+                weight=weight,
+                scale=scale,
+                power=1 if recipe.loss == "mae" else 2,
+            )
         of_scale = {name: getattr(scale, field) for name, field in _OF_SCALE.items()}
         return standardized, {"kernel_": kernel, **of_scale}, choice
 
@@ -537,6 +535,25 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _share_choice(
+    late: NDArray[np.int64],
+    compared: ComparedCrystals,
+    kernel: KernelPart,
+    *,
+    left_out: NDArray[np.float64],
+    y: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    scale: TargetScale,
+    power: int,
+) -> TargetShareChoice | None:
+    """What chooses the shares by these of the compared crystals; None if no target has enough."""
+    rows = compared.rows[late]
+    choice = TargetShareChoice(
+        rows, left_out[late], y[rows], weight[rows], kernel.share, scale, power
+    )
+    return choice if choice.is_possible else None
 
 
 def _logarithms(

@@ -77,7 +77,7 @@ def beside_network(
         return np.zeros(len(graphs))
     scale, mean = estimator.y_scale_[unit.column], estimator.y_mean_[unit.column]
     outputs = kernel.predict(graphs, estimator.net_.batch_size)[:, unit.column]
-    part: NDArray[np.float64] = kernel.shares[unit.column] * (scale * outputs + mean)
+    part: NDArray[np.float64] = kernel.share[unit.column] * (scale * outputs + mean)
     return part
 
 
@@ -117,7 +117,7 @@ class TargetUnit:
         column = int(target)
         if hasattr(estimator, "y_scale_"):
             kernel = estimator.kernel_
-            share = 1.0 if kernel is None else 1.0 - kernel.shares[column]
+            share = 1.0 if kernel is None else 1.0 - kernel.share[column]
             scale, mean = estimator.y_scale_[column], estimator.y_mean_[column]
             return cls(column, share * float(scale), share * float(mean))
         return cls(column, 1.0, 0.0)

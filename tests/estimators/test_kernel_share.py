@@ -11,7 +11,7 @@ from dssl_sklearn import DSSLClassifier, DSSLRegressor
 from dssl_sklearn.estimators import kernel_share
 from dssl_sklearn.estimators.kernel_share import ClassShareChoice, TargetShareChoice
 from dssl_sklearn.estimators.target_scale import TargetScale
-from dssl_sklearn.exceptions import WeightsError
+from dssl_sklearn.exceptions import TrainingError, WeightsError
 from dssl_sklearn.training.weights import read_weights, write_weights
 
 
@@ -107,6 +107,10 @@ class TestTargets:
         weight = np.where(np.arange(200) < 100, 1.0, 1e-3)
         assert choice(left_out, truth, weight=weight)(network) > 0.85
         assert choice(left_out, truth, weight=weight[::-1])(network) < 0.15
+
+    def test_without_any_error_the_usual_one_stays(self, truth):
+        right = np.zeros_like(truth)
+        np.testing.assert_allclose(choice(right, right)(right), 0.6)
 
     def test_squared_errors_fear_large_ones(self, truth):
         # The process is right but for a few that it misses by far.
@@ -231,6 +235,84 @@ def test_files_and_pickles_keep_it(model, data, tmp_path):
     assert pickle.loads(pickled).predict(data[0]).tolist() == model.predict(data[0]).tolist()
     small = pickle.dumps(DSSLRegressor(**{**model.get_params(), "kernel_share": 0.6}).fit(*data))
     assert len(pickled) < len(small) + 20_000  # no crystals
+
+
+class Stop(Callback):
+    """End the training behind an epoch, or within one."""
+
+    def __init__(self, epoch, within):
+        self.epoch = epoch
+        self.within = within
+
+    def on_batch_begin(self, net, training, **kwargs):
+        if self.within and training and len(net.history) == self.epoch + 1:
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, net, **kwargs):
+        if not self.within and len(net.history) == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("epoch", [1, 4, 7, 8])
+def test_a_callback_that_ends_the_training_before_loses_no_choice(model, data, epoch, within):
+    model.set_params(callbacks=[Stop(epoch, within)]).fit(*data)
+    shares = [e.get("kernel_share") for e in model.history_]
+    assert model.kernel_.share.tolist() == [shares[-1] or shares[-2]]
+    assert model.kernel_.share != [0.6]
+
+
+def test_a_training_that_fails_hands_out_the_choice(model, data):
+    class Nan(Callback):
+        def on_batch_begin(self, net, training, **kwargs):
+            if training and len(net.history) == 9:
+                next(net.module_.parameters()).data[:] = np.nan
+
+    with pytest.raises(TrainingError) as caught:
+        model.set_params(callbacks=[Nan()]).fit(*data)
+    good = caught.value.estimator
+    assert good.kernel_.share.tolist() == [good.history_[7]["kernel_share"]]
+    assert good.kernel_.share != [0.6]
+
+
+def test_processes_that_load_batches_see_them_join(model, data):
+    alone = model.fit(*data).predict(data[0])
+    workers = {"iterator_train__num_workers": 1, "iterator_train__persistent_workers": True}
+    model.set_params(net_params=workers).fit(*data)
+    np.testing.assert_allclose(model.predict(data[0]), alone, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("few")
+def test_copies_do_not_choose(model, elastic, monkeypatch):
+    monkeypatch.setattr(kernel_share, "_LATE", 0.5)
+    structures = list(elastic[0][:60])
+    X = structures + structures[:30]
+    noise = np.random.default_rng(0).normal(size=60)
+    Weights.seen = []
+    model.set_params(callbacks=[Weights]).fit(X, np.concatenate([noise, noise[:30]]))
+    hidden = Weights.seen[0] == 0
+    assert hidden[30:60].all()
+    assert hidden.sum() == 30
+
+
+def test_labels_join_late_only_if_they_can_choose(model, data):
+    X, y = data
+    # Eight targets of 15 labels each.
+    targets = np.full((120, 8), np.nan)
+    targets[np.arange(120), np.arange(120) % 8] = y
+    targets[:25, 0] = y[:25]
+    model.fit(X, targets)
+    assert "kernel_share_0" not in model.history_[-1]
+    assert model.kernel_.share.tolist() == [0.6] + [0.0] * 7
+
+
+def test_the_net_forgets_it(model, data):
+    model.fit(*data)
+    assert "late_labels" not in dict(model.net_.callbacks_)
+    Weights.seen = []
+    other = DSSLRegressor(**{**model.get_params(), "kernel_share": 0, "callbacks": [Weights]})
+    other.fit(*data)
+    assert (Weights.seen[0] > 0).all()
 
 
 class TestFiles:
