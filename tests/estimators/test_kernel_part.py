@@ -248,7 +248,7 @@ def test_one_head_has_a_std_beside_the_process_alone(tiny, train, held_out):
     model = DSSLRegressor(**{**tiny, "n_members": 1}).fit(*train)
     assert (model.predict(held_out[0], return_std=True)[1] > 0).all()
     model.set_params(kernel_share=0).fit(*train)
-    with pytest.raises(InvalidInputError, match="n_members=1 and without the process"):
+    with pytest.raises(InvalidInputError, match="n_members=1 and no share"):
         model.predict(held_out[0], return_std=True)
 
 

@@ -524,7 +524,7 @@ class TestMembers:
         few = np.where(np.arange(24) < 10, train[1], np.nan)
         model = DSSLRegressor(**tiny, n_members=1).fit(train[0], np.column_stack([train[1], few]))
         assert model.kernel_.columns.tolist() == [True, False]
-        with pytest.raises(InvalidInputError, match="without the process for column 1 of y"):
+        with pytest.raises(InvalidInputError, match="no share for column 1 of y"):
             model.predict(train[0], return_std=True)
 
     def test_std_of_a_loaded_regressor(self, tiny, train, tmp_path):
