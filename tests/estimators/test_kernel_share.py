@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from interruption import PowerCut
 from skorch.callbacks import Callback
 
 from dssl_sklearn import DSSLClassifier, DSSLRegressor
@@ -13,15 +14,6 @@ from dssl_sklearn.estimators.kernel_share import ClassShareChoice, TargetShareCh
 from dssl_sklearn.estimators.target_scale import TargetScale
 from dssl_sklearn.exceptions import TrainingError, WeightsError
 from dssl_sklearn.training.weights import read_weights, write_weights
-
-
-class PowerCut(Callback):
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def on_epoch_begin(self, net, **kwargs):
-        if len(net.history) == self.epoch:
-            raise OSError("power cut")
 
 
 class Weights(Callback):

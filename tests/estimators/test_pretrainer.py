@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from interruption import PowerCut
 from sklearn.base import clone
 from skorch.callbacks import Callback
 from torch import nn
@@ -570,17 +571,6 @@ class TestOutput:
         assert not captured.err
 
 
-class Interruption(Callback):
-    """Fail at the end of an epoch, as a lost connection would."""
-
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def on_epoch_begin(self, net, **kwargs):
-        if len(net.history) == self.epoch:
-            raise OSError("power cut")
-
-
 class TestCheckpoints:
     @pytest.mark.parametrize("schedule", ["cosine", "constant", "plateau"])
     def test_an_interrupted_run_ends_as_an_uninterrupted_one(
@@ -594,7 +584,7 @@ class TestCheckpoints:
         assert (final_rate == 1.0) == (schedule == "constant")
         interrupted = DSSLPretrainer(**params, checkpoint_dir=tmp_path / "runs")
         for epoch in (4, 25):
-            interrupted.set_params(callbacks=[Interruption(epoch)])
+            interrupted.set_params(callbacks=[PowerCut(epoch)])
             with pytest.raises(OSError, match="power cut"):
                 interrupted.fit(corpus)
         interrupted.set_params(callbacks=None).fit(corpus)
@@ -603,7 +593,7 @@ class TestCheckpoints:
         assert same_weights(interrupted, whole)
         assert len(list((tmp_path / "runs").iterdir())) == 1
         # A rerun of a complete one trains nothing.
-        again = clone(interrupted).set_params(callbacks=[Interruption(1)]).fit(corpus)
+        again = clone(interrupted).set_params(callbacks=[PowerCut(1)]).fit(corpus)
         assert same_weights(again, whole)
 
     @pytest.mark.parametrize("schedule", ["cosine", "plateau"])
@@ -612,7 +602,7 @@ class TestCheckpoints:
         whole = DSSLPretrainer(**params).fit(corpus).fit(corpus)
         params["checkpoint_dir"] = tmp_path
         interrupted = DSSLPretrainer(**params).fit(corpus)
-        interrupted.set_params(callbacks=[Interruption(9)])
+        interrupted.set_params(callbacks=[PowerCut(9)])
         with pytest.raises(OSError, match="power cut"):
             interrupted.fit(corpus)
         rerun = DSSLPretrainer(**params).fit(corpus).fit(corpus)
@@ -621,7 +611,7 @@ class TestCheckpoints:
         assert same_weights(rerun, whole)
         assert len(list(tmp_path.iterdir())) == 2
         # Complete by now.
-        again = DSSLPretrainer(**params, callbacks=[Interruption(9)]).fit(corpus).fit(corpus)
+        again = DSSLPretrainer(**params, callbacks=[PowerCut(9)]).fit(corpus).fit(corpus)
         assert same_weights(again, whole)
 
     def test_other_crystals_or_settings_have_their_own(self, tiny, corpus, tmp_path):

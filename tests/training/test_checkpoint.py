@@ -9,20 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback
+from interruption import PowerCut
 
 from dssl_sklearn import DSSLClassifier, DSSLPretrainer, DSSLRegressor
 from dssl_sklearn.exceptions import DSSLError, InvalidInputError, WeightsError
 from dssl_sklearn.training.weights import read_weights, write_weights
-
-
-class PowerCut(Callback):
-    def __init__(self, epoch):
-        self.epoch = epoch
-
-    def on_epoch_begin(self, net, **kwargs):
-        if len(net.history) == self.epoch:
-            raise OSError("power cut")
 
 
 @pytest.fixture
