@@ -58,13 +58,16 @@ def errors(
     labeled, tested = drawn(structures, y, n_labels, draw)
     model = DSSLRegressor(pretrained=pretrained, max_epochs=epochs, random_state=draw)
     model.fit(*labeled)
-    part = model.kernel_
-    result = []
-    for share in SHARES:
-        mixed = copy.copy(model)
-        mixed.kernel_ = None if part is None else replace(part, share=np.array([share]))
-        result.append(float(np.abs(mixed.predict(tested[0]) - tested[1]).mean()))
-    return result
+    every = (with_share(model, share).predict(tested[0]) for share in SHARES)
+    return [float(np.abs(predicted - tested[1]).mean()) for predicted in every]
+
+
+def with_share(model: DSSLRegressor, share: float) -> DSSLRegressor:
+    """The same fit with another share of the Gaussian process."""
+    other = copy.copy(model)
+    if model.kernel_ is not None:
+        other.kernel_ = replace(model.kernel_, share=np.array([share]))
+    return other
 
 
 if __name__ == "__main__":

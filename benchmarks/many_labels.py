@@ -13,12 +13,10 @@ of JSON, one after the other; what is there is not computed again. Prints the ta
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import pickle
 import time
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,6 +24,7 @@ import numpy as np
 import torch
 from accuracy.networks import make_cgcnn
 from common import environment, write_json
+from kernel_share import with_share
 from made_up import corpus_crystals, every_perovskite, perovskites
 from numpy.typing import NDArray
 from pymatgen.core import Structure
@@ -95,16 +94,9 @@ def errors(method: str, labeled: Labeled, n_labels: int, draw: int) -> dict[str,
     # What it is where it is not chosen.
     usual = 0.6 * min(1.0, N_POINTS / n_labels)
     for title, share in (("usual share", usual), ("network alone", 0.0), ("process alone", 1.0)):
-        mae[title] = error(_with_share(model, share))
+        mae[title] = error(with_share(model, share))
     chosen = 0.0 if model.kernel_ is None else float(model.kernel_.share[0])
     return {"mae": mae, "share": chosen, "seconds": seconds}
-
-
-def _with_share(model: DSSLRegressor, share: float) -> DSSLRegressor:
-    other = copy.copy(model)
-    if model.kernel_ is not None:
-        other.kernel_ = replace(model.kernel_, share=np.array([share]))
-    return other
 
 
 def table(found: list[dict[str, Any]]) -> str:
