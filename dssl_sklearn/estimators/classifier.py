@@ -82,7 +82,7 @@ class DSSLClassifier(ClassifierMixin, PropertyEstimator):
     kernel_share : float, default=None
         Share of the probabilities, from 0 to 1, that comes from a Gaussian process beside the
         network, as in `DSSLRegressor`: it learns 1 for the class of a crystal and 0 for the others.
-        None for 0.7, or 0 for the paper's; from 1,000 labeled structures on, None lets late labels
+        None for 0.7, or 0 for the paper's; from 500 labeled structures on, None lets late labels
         choose it, as there, by their log loss. 0 predicts with the network alone, and 1 with the
         process alone, for which ``max_epochs=0`` saves the training. Fewer than 20 labels leave it
         out, with a warning if it was asked for; beyond 3,000 a share below 1 that is given, or that

@@ -98,7 +98,7 @@ class DSSLRegressor(RegressorMixin, PropertyEstimator):
         Share of the prediction, from 0 to 1, that comes from a Gaussian process beside the network:
         it compares a crystal with the labeled ones by densities, bonds, composition, arrangement
         and the embedding of the pretrained network before fine-tuning. None for 0.6, or 0 for the
-        paper's; from 1,000 labeled structures on, None lets a tenth of the labels (at most 120),
+        paper's; from 500 labeled structures on, None lets a tenth of the labels (at most 120),
         which join the training after seven tenths of the epochs, choose it for each target, unless
         training stops early. 0 predicts with the network alone, and 1 with the process alone, for
         which ``max_epochs=0`` saves the training. Targets of fewer than 20 labels do without it,
