@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Structure
 
 from dssl_sklearn import DSSLRegressor
+from dssl_sklearn.estimators.recipes import FINE_TUNE_RECIPES
 from dssl_sklearn.models.gaussian_process import N_POINTS
 
 Labeled: TypeAlias = tuple[list[Structure], NDArray[np.float64]]
@@ -92,7 +93,7 @@ def errors(method: str, labeled: Labeled, n_labels: int, draw: int) -> dict[str,
     seconds = time.process_time() - started
     mae = {"all defaults": error(model)}
     # What it is where it is not chosen.
-    usual = 0.6 * min(1.0, N_POINTS / n_labels)
+    usual = FINE_TUNE_RECIPES["default"].kernel_share * min(1.0, N_POINTS / n_labels)
     for title, share in (("usual share", usual), ("network alone", 0.0), ("process alone", 1.0)):
         mae[title] = error(with_share(model, share))
     chosen = 0.0 if model.kernel_ is None else float(model.kernel_.share[0])
