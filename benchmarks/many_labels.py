@@ -1,6 +1,6 @@
 """Thousands of labels: what the share of the Gaussian process does, and who is ahead.
 
-    python benchmarks/many_labels.py --labels 1000 3000 --draws 3
+    python benchmarks/many_labels.py --labels 500 1000 3000 --draws 3
     python benchmarks/many_labels.py --sets corpus --labels 10000 --draws 1
 
 Two sets of `made_up.py`, since those that ship are small: cubic perovskites, where the network
