@@ -40,12 +40,13 @@ def main() -> None:
     }
     change = {task: 100 * (mae / mae[:, :1] - 1) for task, mae in found.items()}
     print("share |", " | ".join(found), "| mean")
-    for column, share in enumerate([*map(str, SHARES), "own"]):
+    columns = [*map(str, SHARES), "own"]
+    for column, share in enumerate(columns):
         row = [change[task][:, column].mean() for task in found]
         print(f"{share:>5} |", " | ".join(f"{v:+.1f}" for v in [*row, np.mean(row)]))
     content = {
         "settings": {k: v for k, v in vars(options).items() if k != "output"},
-        "shares": SHARES,
+        "shares": columns,
         "mae": {task: mae.round(5).tolist() for task, mae in found.items()},
     }
     write_json(options.output, content)
