@@ -16,7 +16,7 @@ from dssl_sklearn.estimators.kernel_part import MIN_LABELS, ComparedCrystals
 from dssl_sklearn.estimators.record import numbered
 from dssl_sklearn.estimators.target_scale import Columns, TargetScale
 
-#: From this number of labeled crystals on, of which at least fifty choose, the share is chosen.
+#: From this number of labeled crystals on, the share is chosen: fewer than fifty say too little.
 MIN_CHOSEN = 500
 #: How many of the labels join the training late, to choose by.
 _LATE, _MOST_LATE = 0.1, 120
